@@ -1,0 +1,1 @@
+"""What Gengfu can look at. Knows nothing of agents, collectors or the wire."""

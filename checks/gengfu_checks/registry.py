@@ -1,0 +1,77 @@
+"""Which checks there are. Built-in ones stand in one table; third parties use the entry-point group `gengfu.checks`.
+
+A module is imported when its check is first asked for, so a missing extra breaks only its own checks. An entry point
+names a `CheckKind` object: `my_check = "my_package.my_module:CHECK"`.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+from gengfu_checks.errors import CheckError, ExtraMissing, UnknownCheck
+from gengfu_checks.model import CheckKind
+
+ENTRY_POINT_GROUP = "gengfu.checks"
+
+# name: (module that holds CHECK, extra that it needs)
+BUILT_IN: dict[str, tuple[str, str | None]] = {
+    "clock": ("gengfu_checks.local.clock", None),
+    "cpu": ("gengfu_checks.local.cpu", None),
+    "disk": ("gengfu_checks.local.disk", None),
+    "file_age": ("gengfu_checks.local.file_age", None),
+    "memory": ("gengfu_checks.local.memory", None),
+    "network": ("gengfu_checks.local.network", None),
+    "os_service": ("gengfu_checks.local.os_service", None),
+    "process": ("gengfu_checks.local.process", None),
+    "uptime": ("gengfu_checks.local.uptime", None),
+}
+
+_loaded: dict[str, CheckKind] = {}
+
+
+def load(name: str) -> CheckKind:
+    """Return the check of this name; raises UnknownCheck, or ExtraMissing with the command that helps."""
+    found = _loaded.get(name)
+    if found is None:
+        found = _load_built_in(name) if name in BUILT_IN else _load_third_party(name)
+        _loaded[name] = found
+    return found
+
+
+def names() -> list[str]:
+    """Every name that `load` may be asked for, built-in and installed, sorted. Imports no check."""
+    return sorted({*BUILT_IN, *_third_party_names()})
+
+
+def _load_built_in(name: str) -> CheckKind:
+    module_name, extra = BUILT_IN[name]
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if extra is None or (error.name or "").startswith("gengfu"):
+            raise
+        raise ExtraMissing(
+            f"check {name} needs the package {error.name}: pip install 'gengfu[{extra}]'"
+        ) from error
+    check: CheckKind = module.CHECK
+    return check
+
+
+def _load_third_party(name: str) -> CheckKind:
+    from importlib.metadata import entry_points  # noqa: PLC0415 - costs 2 MiB that most agents never need
+
+    for entry in entry_points(group=ENTRY_POINT_GROUP, name=name):
+        try:
+            check = entry.load()
+        except ImportError as error:
+            raise ExtraMissing(f"check {name} from {entry.value} cannot be imported: {error}") from error
+        if not isinstance(check, CheckKind) or check.name != name:
+            raise CheckError(f"entry point {name} = {entry.value} is not a CheckKind named {name}")
+        return check
+    raise UnknownCheck(f"there is no check {name!r}; known: {', '.join(names())}")
+
+
+def _third_party_names() -> list[str]:
+    from importlib.metadata import entry_points  # noqa: PLC0415 - see _load_third_party
+
+    return [entry.name for entry in entry_points(group=ENTRY_POINT_GROUP)]
