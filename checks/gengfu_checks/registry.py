@@ -50,15 +50,13 @@ def _load_built_in(name: str) -> CheckKind:
     except ModuleNotFoundError as error:
         if extra is None or (error.name or "").startswith("gengfu"):
             raise
-        raise ExtraMissing(
-            f"check {name} needs the package {error.name}: pip install 'gengfu[{extra}]'"
-        ) from error
+        raise ExtraMissing(f"check {name} needs the package {error.name}: pip install 'gengfu[{extra}]'") from error
     check: CheckKind = module.CHECK
     return check
 
 
 def _load_third_party(name: str) -> CheckKind:
-    from importlib.metadata import entry_points  # noqa: PLC0415 - costs 2 MiB that most agents never need
+    from importlib.metadata import entry_points
 
     for entry in entry_points(group=ENTRY_POINT_GROUP, name=name):
         try:
@@ -72,6 +70,6 @@ def _load_third_party(name: str) -> CheckKind:
 
 
 def _third_party_names() -> list[str]:
-    from importlib.metadata import entry_points  # noqa: PLC0415 - see _load_third_party
+    from importlib.metadata import entry_points
 
     return [entry.name for entry in entry_points(group=ENTRY_POINT_GROUP)]

@@ -27,20 +27,13 @@ _LIMIT_KEYS = ("warning", "critical")
 
 def parse_duration_s(value: object) -> float:
     """Return seconds of `90`, `"90s"`, `"15m"`, `"24h"`, `"7d"`, `"2w"`; raises SettingError."""
-    if (
-        isinstance(value, (int, float))
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-        and value >= 0
-    ):
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= 0:
         return float(value)
     if isinstance(value, str):
         match = _DURATION.fullmatch(value.strip())
         if match:
             return float(match.group(1)) * _UNIT_SECONDS[match.group(2)]
-    raise SettingError(
-        f'{value!r} is not a duration: write seconds or a number with ms, s, m, h, d or w, like "30s"'
-    )
+    raise SettingError(f'{value!r} is not a duration: write seconds or a number with ms, s, m, h, d or w, like "30s"')
 
 
 def resolve_settings(kind: CheckKind, given: Mapping[str, object]) -> dict[str, SettingValue | None]:
@@ -95,9 +88,7 @@ def resolve_thresholds(kind: CheckKind, given: Mapping[str, Mapping[str, object]
             raise SettingError(f"check {kind.name} has no metric {name!r}; allowed: {allowed}", key=name)
     resolved = [_override(threshold, given.get(name, {})) for name, threshold in defaults.items()]
     resolved += [
-        _override(Threshold(name, THRESHOLD_BREACHED), table)
-        for name, table in given.items()
-        if name not in defaults
+        _override(Threshold(name, THRESHOLD_BREACHED), table) for name, table in given.items() if name not in defaults
     ]
     return tuple(resolved)
 
@@ -126,9 +117,7 @@ def _override(base: Threshold, table: Mapping[str, object]) -> Threshold:
         )
     for item, limits in given_items.items():
         if not isinstance(limits, Mapping) or not set(limits) <= set(_LIMIT_KEYS):
-            raise SettingError(
-                f"threshold {base.metric}: item {item!r} takes only warning and critical", key=str(item)
-            )
+            raise SettingError(f"threshold {base.metric}: item {item!r} takes only warning and critical", key=str(item))
         items[str(item)] = ItemLimits(
             _limit(base.metric, "warning", limits.get("warning"), None),
             _limit(base.metric, "critical", limits.get("critical"), None),
@@ -210,9 +199,7 @@ def _of_type(setting: Setting, value: Any) -> SettingValue:
             isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
         ):
             return float(value)
-        case SettingType.TEXT_LIST if isinstance(value, (list, tuple)) and all(
-            isinstance(v, str) for v in value
-        ):
+        case SettingType.TEXT_LIST if isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value):
             return tuple(value)
         case SettingType.TEXT_LIST if isinstance(value, str):
             return (value,)
@@ -231,9 +218,7 @@ def _from_text(setting: Setting, text: str) -> object:
             case SettingType.NUMBER:
                 return float(text)
             case SettingType.BOOLEAN:
-                return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[
-                    text.lower()
-                ]
+                return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[text.lower()]
             case SettingType.TEXT_LIST:
                 return [part.strip() for part in text.split(",") if part.strip()]
             case SettingType.DURATION:

@@ -42,14 +42,10 @@ def judge(
         if limit is not None and level.badness > status.badness:
             status, code = level, threshold.code
             breach = Breach(threshold.metric, limit, threshold.direction)
-    return Finding(
-        check, measurement.item, status, code, facts, dict(measurement.metrics), measured_at, breach
-    )
+    return Finding(check, measurement.item, status, code, facts, dict(measurement.metrics), measured_at, breach)
 
 
-def level_of(
-    value: float, threshold: Threshold, item: str, held: Status = Status.OK
-) -> tuple[Status, float | None]:
+def level_of(value: float, threshold: Threshold, item: str, held: Status = Status.OK) -> tuple[Status, float | None]:
     """Return the level of a value and the limit it broke (None when ok).
 
     `held` is the level that this threshold gave last time: it is kept until the value has come back by `hysteresis`.
