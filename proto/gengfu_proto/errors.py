@@ -1,8 +1,9 @@
-"""What can be wrong with a message.
+"""What can be wrong with a message, and with the token that lets a machine in.
 
 MessageError
 ├── MalformedMessage    not the bytes of the expected message, or values that it may not hold
 └── LimitExceeded       more or longer than an agent may send
+InvalidToken            not an enrolment token, or one that was copied wrongly
 """
 
 from __future__ import annotations
@@ -18,3 +19,7 @@ class MalformedMessage(MessageError):
 
 class LimitExceeded(MessageError):
     """Well-formed, but larger than the limits of this contract."""
+
+
+class InvalidToken(Exception):
+    """The text says what is wrong and holds no part of the token."""
