@@ -1,0 +1,1 @@
+"""How the command line reaches the collector's truth: one table of operations, one socket."""

@@ -1,0 +1,1 @@
+"""When is something broken, and when is it whole again. The engine is pure."""

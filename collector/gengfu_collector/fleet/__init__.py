@@ -1,0 +1,1 @@
+"""Assets, agents, tokens, profiles and the plans made from them."""

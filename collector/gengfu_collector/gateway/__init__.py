@@ -1,0 +1,1 @@
+"""The two gRPC listeners: enrolment and stream."""

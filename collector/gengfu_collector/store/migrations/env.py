@@ -1,0 +1,16 @@
+"""Alembic's way in. Only ever called with an open connection by `store.database`."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from gengfu_collector.store.schema import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    render_as_batch=True,
+    transaction_per_migration=False,
+)
+with context.begin_transaction():
+    context.run_migrations()
