@@ -18,6 +18,7 @@ from gengfu_collector.errors import StoreError, StoreInUse, StoreTooNew
 DATABASE_FILE = "gengfu.sqlite3"
 LOCK_FILE = "lock"
 BUSY_TIMEOUT_MS = 10_000
+_WRITING = "gengfu_writing"
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -41,12 +42,8 @@ class Database:
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
         """A connection in a transaction: committed at the end, rolled back by an exception."""
-        with self.engine.connect() as connection:
-            if self.is_sqlite:
-                # Taking the write lock at once turns a late upgrade that could fail into a wait.
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-            with connection.begin():
-                yield connection
+        with self.engine.connect().execution_options(**{_WRITING: True}) as connection, connection.begin():
+            yield connection
 
     def close(self) -> None:
         """Close every connection."""
@@ -121,8 +118,9 @@ def _create_engine(url: Any) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        if not connection.connection.dbapi_connection.in_transaction:  # type: ignore[union-attr]
-            connection.exec_driver_sql("BEGIN")
+        # Taking the write lock at once turns a late upgrade that could fail into a wait.
+        writing = connection.get_execution_options().get(_WRITING)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
 
     return engine
 
@@ -144,7 +142,8 @@ def _migrate(engine: Engine) -> None:
         known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
         if current is not None and current not in known:
             raise StoreTooNew(
-                f"the database is at schema {current}, which this version does not know; install the Gengfu that wrote it"
+                f"the database is at schema {current}, which this version does not know; "
+                "install the Gengfu that wrote it"
             )
         config.attributes["connection"] = connection
         try:

@@ -1,5 +1,7 @@
-"""Every table, in SQLAlchemy Core. Times are integers: milliseconds since the epoch by the collector's clock (`_at_ms`),
-but for `measured_at_ms`, which is by the clock of the machine that measured.
+"""Every table, in SQLAlchemy Core.
+
+Times are integers: milliseconds since the epoch by the collector's clock (`_at_ms`), but for `measured_at_ms`, which is
+by the clock of the machine that measured.
 
 A change here needs a migration in `migrations/versions`; a test compares the two.
 """
