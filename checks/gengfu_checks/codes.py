@@ -19,6 +19,8 @@ CHECK_REFUSED: Final = "check.refused"
 """The agent's own file does not allow this check, or its settings are not valid here. Facts: reason."""
 CHECK_NEEDS_RIGHTS: Final = "check.needs_rights"
 """The check needs more rights than the agent has. Facts: needs, target."""
+CHECK_PROGRAM_FAILED: Final = "check.program_failed"
+"""A program that the check runs did not give a usable answer. Facts: program, reason."""
 CHECK_BAD_VALUE: Final = "check.bad_value"
 """A metric was not a finite number, or a run returned one item twice. Facts: metric."""
 THRESHOLD_BREACHED: Final = "threshold.breached"
@@ -46,6 +48,7 @@ ALL: Final = (
     CHECK_NOT_USABLE,
     CHECK_REFUSED,
     CHECK_NEEDS_RIGHTS,
+    CHECK_PROGRAM_FAILED,
     CHECK_BAD_VALUE,
     THRESHOLD_BREACHED,
     AGENT_ABSENT,

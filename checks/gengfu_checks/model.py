@@ -88,12 +88,14 @@ class Measurement:
     `metrics` maps short metric names (declared by the check, base units) to finite values that may move with every run.
     `facts` hold what is worth telling and stays put: a value that moves with every run is a metric, not a fact.
     `problem` is set when the check knows that something is wrong without a threshold.
+    `unjudged` names metrics that no threshold may judge this time (a ratio of a disk with ample room left).
     """
 
     item: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
     facts: Mapping[str, Fact] = field(default_factory=dict)
     problem: Problem | None = None
+    unjudged: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ def judge(
         facts.update(measurement.problem.facts)
     for threshold in thresholds:
         value = measurement.metrics.get(threshold.metric)
-        if value is None:
+        if value is None or threshold.metric in measurement.unjudged:
             continue
         level, limit = level_of(value, threshold, measurement.item, _held_level(threshold, previous))
         if limit is not None and level.badness > status.badness:
