@@ -1,0 +1,47 @@
+# Everything a newcomer needs is `make demo` and `make test`; `make help` lists the rest.
+# Another interpreter: make test PYTHON=/path/to/python3.12
+
+VENV := .venv
+PYTHON ?=
+export PYTHON
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all check format lock proto clean setup
+
+help: ## this list
+	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+demo: setup ## a collector and an agent on this machine, until Ctrl-C
+	@exec $(VENV)/bin/python deploy/demo.py
+
+test: setup ## all tests, on the default interpreter
+	$(VENV)/bin/python -m pytest -n logical --dist loadfile $(ARGS)
+
+test-all: ## all tests, on every one of Python 3.11, 3.12 and 3.13 that this machine has
+	@.ci/test-all $(ARGS)
+
+check: setup ## lint, formatting, types, import rules, generated code, house rules
+	$(VENV)/bin/ruff check --quiet
+	$(VENV)/bin/ruff format --check --quiet
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-logo
+	$(VENV)/bin/python proto/generate.py --check
+	$(VENV)/bin/python -m pytest -q tests/house
+
+format: setup ## put the code into the house format, mending what can be mended by itself
+	$(VENV)/bin/ruff check --fix --quiet
+	$(VENV)/bin/ruff format --quiet
+
+lock: setup ## lock every dependency anew, with hashes, into requirements/dev.txt
+	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-header --extra all --group dev --upgrade --output-file requirements/dev.txt pyproject.toml
+
+proto: setup ## write the Python code of proto/gengfu_proto/v1/*.proto
+	$(VENV)/bin/python proto/generate.py
+
+clean: ## remove everything that make made
+	rm -rf .venv .venv-3.* .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+setup:
+	@.ci/setup $(VENV)

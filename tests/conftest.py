@@ -1,0 +1,59 @@
+"""Fixtures that every part of the tests may use; what only one package needs stands beside its own tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# Other tests share the machine's cores: how long one example takes says nothing.
+settings.register_profile(
+    "house", parent=settings.get_profile("ci" if os.environ.get("CI") else "default"), deadline=None
+)
+settings.load_profile("house")
+
+# Debian keeps some servers and tools out of an ordinary user's PATH.
+_MORE_FOLDERS = ("/usr/sbin", "/sbin", *sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True))
+
+
+@pytest.fixture(scope="session")
+def requires_program() -> Callable[[str, str], str]:
+    """`requires_program("promtool", "apt-get install prometheus")` returns the program's absolute path.
+
+    Without the program the test is skipped with the command that installs it; with CI=true in the environment it fails.
+    """
+
+    def find(name: str, how_to_install: str) -> str:
+        path = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), *_MORE_FOLDERS]))
+        if path is not None:
+            return str(Path(path).absolute())
+        reason = f"{name} is not installed: {how_to_install}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """Returns a TCP port of 127.0.0.1 that was free just now. Only for programs that cannot be given port 0."""
+
+    def find() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+            return port
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def checkout() -> Path:
+    """The root folder of this checkout."""
+    return Path(__file__).resolve().parent.parent
