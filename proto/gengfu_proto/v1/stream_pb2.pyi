@@ -217,6 +217,7 @@ class Hello(_message.Message):
     PLATFORM_FIELD_NUMBER: _builtins.int
     KINDS_FIELD_NUMBER: _builtins.int
     INSTANCE_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     """highest minor of v1 that the agent speaks; now 1"""
     agent_version: _builtins.str
@@ -246,6 +247,10 @@ class Hello(_message.Message):
     def kinds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """check kinds in the agent's catalogue"""
 
+    @_builtins.property
+    def held(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldEpoch]:
+        """every epoch of which the spool still holds reports"""
+
     def __init__(
         self,
         *,
@@ -264,14 +269,42 @@ class Hello(_message.Message):
         platform: _builtins.str = ...,
         kinds: _abc.Iterable[_builtins.str] | None = ...,
         instance: _builtins.bytes = ...,
+        held: _abc.Iterable[Global___HeldEpoch] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "boot_id", b"boot_id", "epoch", b"epoch", "hostname", b"hostname", "instance", b"instance", "kinds", b"kinds", "machine_id", b"machine_id", "next_seq", b"next_seq", "oldest_seq", b"oldest_seq", "plan_version", b"plan_version", "platform", b"platform", "protocol", b"protocol", "session", b"session", "waiting", b"waiting", "wall_clock_ms", b"wall_clock_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "boot_id", b"boot_id", "epoch", b"epoch", "held", b"held", "hostname", b"hostname", "instance", b"instance", "kinds", b"kinds", "machine_id", b"machine_id", "next_seq", b"next_seq", "oldest_seq", b"oldest_seq", "plan_version", b"plan_version", "platform", b"platform", "protocol", b"protocol", "session", b"session", "waiting", b"waiting", "wall_clock_ms", b"wall_clock_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Hello: _TypeAlias = Hello  # noqa: Y015
+
+@_typing.final
+class HeldEpoch(_message.Message):
+    """Numbers outside first..last that the collector lacks are not in the spool (any more)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    FIRST_FIELD_NUMBER: _builtins.int
+    LAST_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    first: _builtins.int
+    last: _builtins.int
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+        first: _builtins.int = ...,
+        last: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "first", b"first", "last", b"last"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HeldEpoch: _TypeAlias = HeldEpoch  # noqa: Y015
 
 @_typing.final
 class Welcome(_message.Message):
