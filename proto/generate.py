@@ -18,8 +18,12 @@ SOURCES = sorted(HERE.glob("gengfu_proto/v1/*.proto"))
 
 def generate(target: Path) -> None:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
-    outputs = [f"--{kind}_out={target}" for kind in ("python", "grpc_python", "mypy")]
-    arguments = [sys.executable, "-m", "grpc_tools.protoc", f"-I{HERE}", *outputs, *map(str, SOURCES)]
+    options = [
+        f"-I{HERE}",
+        "--mypy_opt=quiet",
+        *(f"--{kind}_out={target}" for kind in ("python", "grpc_python", "mypy")),
+    ]
+    arguments = [sys.executable, "-m", "grpc_tools.protoc", *options, *map(str, SOURCES)]
     subprocess.run(arguments, check=True, env=environment)
     for empty in target.glob("gengfu_proto/v1/*_pb2_grpc.py"):
         if "class " not in empty.read_text(encoding="utf-8"):

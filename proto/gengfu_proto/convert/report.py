@@ -22,7 +22,7 @@ from gengfu_checks.model import (
     Status,
 )
 from gengfu_proto.errors import LimitExceeded, MalformedMessage
-from gengfu_proto.text import clean
+from gengfu_proto.text import clean, shorten
 from gengfu_proto.v1 import report_pb2
 
 SHAPE_ID_BYTES = 16
@@ -237,7 +237,7 @@ def findings_of(shape: Shape, run: Run) -> list[Finding]:
 
 def _encode_finding(finding: Finding, index: Mapping[str, int]) -> report_pb2.FindingShape:
     message = report_pb2.FindingShape(
-        item=finding.item,
+        item=_encode_item(finding.item),
         status=int(finding.status),  # type: ignore[arg-type]
         code=finding.code,
         facts=[_encode_fact(name, value) for name, value in finding.facts.items()],
@@ -250,6 +250,15 @@ def _encode_finding(finding: Finding, index: Mapping[str, int]) -> report_pb2.Fi
     return message
 
 
+def _encode_item(item: str) -> str:
+    if len(item) <= MAX_ITEM_CHARACTERS and clean(item, MAX_ITEM_CHARACTERS, "item") == item:
+        return item
+    # Two items that differ only in what the wire cannot hold (a file name need not be valid Unicode) stay two.
+    mark = hashlib.sha256(item.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    shown = shorten(item, MAX_ITEM_CHARACTERS - len(mark) - 1)
+    return f"{clean(shown, MAX_ITEM_CHARACTERS, 'item')}~{mark}"
+
+
 def _encode_fact(name: str, value: Fact) -> report_pb2.Fact:
     if isinstance(value, bool):
         return report_pb2.Fact(name=name, boolean=value)
@@ -257,8 +266,7 @@ def _encode_fact(name: str, value: Fact) -> report_pb2.Fact:
         return report_pb2.Fact(name=name, integer=value)
     if isinstance(value, (int, float)):
         return report_pb2.Fact(name=name, number=float(value))
-    # A file name need not be valid Unicode; the wire must be.
-    return report_pb2.Fact(name=name, text=value.encode("utf-8", "replace").decode("utf-8")[:MAX_FACT_CHARACTERS])
+    return report_pb2.Fact(name=name, text=clean(shorten(value, MAX_FACT_CHARACTERS), MAX_FACT_CHARACTERS, "fact"))
 
 
 def _decode_runs(messages: Sequence[report_pb2.CheckRun]) -> tuple[Run, ...]:
