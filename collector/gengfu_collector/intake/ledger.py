@@ -96,12 +96,12 @@ def greet(
     ledgers: Mapping[int, Ledger],
     hello_epoch: int,
     next_seq: int,
-    held: Mapping[int, tuple[int, int]],
+    held: Mapping[int, Ranges],
 ) -> Greeting:
     """Decide on an agent's Hello.
 
-    `held` are the first and last number still in the spool, by epoch; a number below its agent's next that is neither
-    known here nor held there is a gap. An agent whose next number is already known here, or whose epoch is over, put
+    `held` are the numbers still in the spool, by epoch; a number below its agent's next that is neither known here nor
+    held there is a gap. An agent whose next number is already known here, or whose epoch is over, put
     back an old copy of its spool: it gets a new epoch. One that knows a later epoch, or numbers that we have never
     seen, was acknowledged by a database that has since been restored: it goes on as it is.
     """
@@ -111,8 +111,7 @@ def greet(
     for epoch in {*ledgers, hello_epoch} - {0}:
         ledger = ledgers.get(epoch, Ledger())
         end = max(ledger.top, next_seq - 1) if epoch == hello_epoch else ledger.top
-        first, last = held.get(epoch, (end + 1, end))
-        missing = ledger.missing(1, min(first - 1, end)) + ledger.missing(last + 1, end)
+        missing = ledger.with_gaps(held.get(epoch, ()))[0].missing(1, end)
         if missing:
             gaps[epoch] = missing
     return Greeting(

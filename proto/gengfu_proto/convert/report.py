@@ -57,7 +57,7 @@ class FindingShape:
     breach: Breach | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Shape:
     """A check run without its numbers. Equal shapes have equal ids on every machine."""
 

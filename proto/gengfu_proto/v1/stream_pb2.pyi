@@ -281,26 +281,26 @@ Global___Hello: _TypeAlias = Hello  # noqa: Y015
 
 @_typing.final
 class HeldEpoch(_message.Message):
-    """Numbers outside first..last that the collector lacks are not in the spool (any more)."""
+    """A number that is in no range here and unknown to the collector is not in the spool (any more)."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     EPOCH_FIELD_NUMBER: _builtins.int
-    FIRST_FIELD_NUMBER: _builtins.int
-    LAST_FIELD_NUMBER: _builtins.int
+    RANGES_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
-    first: _builtins.int
-    last: _builtins.int
+    @_builtins.property
+    def ranges(self) -> _containers.RepeatedCompositeFieldContainer[_report_pb2.SeqRange]:
+        """ascending; past 1,000 ranges the last one covers the rest"""
+
     def __init__(
         self,
         *,
         epoch: _builtins.int = ...,
-        first: _builtins.int = ...,
-        last: _builtins.int = ...,
+        ranges: _abc.Iterable[_report_pb2.SeqRange] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "first", b"first", "last", b"last"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "ranges", b"ranges"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,125 @@
+"""The beginning of a stream: what an agent's Hello changes in the store, and what it is answered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from gengfu_checks.codes import AGENT_CLONED
+from gengfu_checks.model import OK_CODE, Finding, Status
+from gengfu_collector.faults.model import Ended, Observed, Rule
+from gengfu_collector.intake.ledger import Ranges, greet
+from gengfu_collector.intake.observe import Occasion, apply, observe_one
+from gengfu_collector.intake.pipeline import record_gaps
+from gengfu_collector.intake.records import AgentRecord
+from gengfu_collector.intake.work import UnitOfWork
+from gengfu_collector.store.schema import agent
+
+PRESENCE = "presence"
+IDENTITY = "identity"
+AT_ONCE = Rule(confirm=1, recover=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """What an agent says of itself at the beginning of a stream. `held` are numbers in its spool, by epoch."""
+
+    session: bytes
+    epoch: int
+    next_seq: int
+    held: Mapping[int, Ranges]
+    agent_version: str
+    platform: str
+    hostname: str
+    machine_id: str
+    boot_id: str
+    plan_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Greeted:
+    """What follows from a Hello. `stored` are the numbers of Hello's epoch that are accounted for."""
+
+    record: AgentRecord
+    epoch: int
+    stored: Ranges
+    high_water: int
+    rewound: bool
+
+
+def accept_hello(work: UnitOfWork, agent_id: int, hello: Hello, session: bytes, rules: Mapping[str, Rule]) -> Greeted:
+    """Bring the store up to date with a Hello: epoch, gaps, presence. The agent is there from now on."""
+    work.memory.forget(agent_id)
+    record = work.agent(agent_id)
+    greeting = greet(record.epoch, record.ledgers, hello.epoch, hello.next_seq, hello.held)
+    work.set(record, "epoch", max(greeting.epoch, record.epoch))
+    for epoch, ranges in sorted(greeting.gaps.items()):
+        reason = "rewound" if greeting.rewound or epoch < greeting.epoch else "collector_rewound"
+        record_gaps(work, record, epoch, ranges, reason)
+    set_rules(work, record, rules)
+    work.set(record, "session", session)
+    work.set(record, "machine_id", hello.machine_id or record.machine_id)
+    work.update(
+        agent,
+        record.id,
+        session=session,
+        epoch=greeting.epoch,
+        version=hello.agent_version,
+        platform=hello.platform,
+        hostname=hello.hostname,
+        machine_id=record.machine_id,
+        boot_id=hello.boot_id,
+        last_seen_at_ms=work.now_ms,
+        left_at_ms=None,
+        absent_after_ms=None,
+    )
+    observe_one(work, record, AT_ONCE, PRESENCE, Observed(Status.OK, OK_CODE), Occasion(measured_at_ms=work.now_ms))
+    account = work.ledger(record, hello.epoch)
+    return Greeted(record, greeting.epoch, account.known, account.top, greeting.rewound)
+
+
+def set_rules(work: UnitOfWork, record: AgentRecord, rules: Mapping[str, Rule]) -> None:
+    """Judge by these rules from now on."""
+    work.set(record, "rules", rules)
+    for check in record.checks.values():
+        work.set(check, "settled", False)
+
+
+def report_clone(work: UnitOfWork, agent_id: int, first_host: str, second_host: str) -> None:
+    """Open the one fault that says that two machines use this identity."""
+    record = work.agent(agent_id)
+    facts = {"first_host": first_host, "second_host": second_host}
+    finding = Finding(
+        check=IDENTITY,
+        item="",
+        status=Status.CRITICAL,
+        code=AGENT_CLONED,
+        facts=facts,
+        metrics={},
+        measured_at=work.now_ms / 1000,
+    )
+    occasion = Occasion(finding, work.now_ms)
+    observe_one(work, record, AT_ONCE, IDENTITY, Observed(finding.status, finding.code), occasion)
+
+
+def end_stream(work: UnitOfWork, agent_id: int, left: bool, absent_after_ms: int | None) -> None:
+    """Note that an agent's stream ended, and from when on its silence is a fault (None: never)."""
+    work.update(
+        agent,
+        agent_id,
+        last_seen_at_ms=work.now_ms,
+        left_at_ms=work.now_ms if left else None,
+        absent_after_ms=absent_after_ms,
+    )
+
+
+def end_faults(work: UnitOfWork, record: AgentRecord, checks: Iterable[str], reason: str, actor: str) -> int:
+    """Close the open faults of these checks by an explicit act; return how many."""
+    count = 0
+    for name in checks:
+        check = record.checks.get(name)
+        for target in check.subjects.values() if check else ():
+            if target.fault_id is not None:
+                count += 1
+                apply(work, record, target, AT_ONCE, Ended(reason), Occasion(measured_at_ms=work.now_ms, actor=actor))
+    return count

@@ -1,0 +1,283 @@
+"""The intake: many reports, one transaction, then the acknowledgements.
+
+In one commit go the report's bytes, its number, status spans, faults, tickets and outbox rows. Only after it, on the
+event loop's thread, the live table shows what was stored and the streams learn the outcome.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Generic, TypeVar
+
+from sqlalchemy import ColumnElement, Connection, Table, select
+from sqlalchemy.exc import OperationalError
+
+from gengfu_collector.errors import Overloaded
+from gengfu_collector.intake.live import LiveTable
+from gengfu_collector.intake.observe import observe_run, record_history
+from gengfu_collector.intake.records import AgentRecord
+from gengfu_collector.intake.submission import Outcome, Receiver, Rejection, RejectionReason, Submission
+from gengfu_collector.intake.work import Memory, UnitOfWork
+from gengfu_collector.store.database import Database
+from gengfu_collector.store.schema import gap, rejected_report
+from gengfu_collector.store.writer import Writer
+
+T = TypeVar("T")
+
+MAX_WAITING_REPORTS = 200_000
+MAX_REPORTS_A_COMMIT = 5_000
+MAX_DEAD_LETTER_BYTES = 64 * 1024
+MAX_DETAIL_CHARACTERS = 500
+
+_log = logging.getLogger(__name__)
+
+
+class WorkJob(Generic[T]):
+    """One function of a unit of work, as a job of the writer."""
+
+    def __init__(self, intake: Intake, function: Callable[[UnitOfWork], T]) -> None:
+        self._intake = intake
+        self._function = function
+        self._work: UnitOfWork | None = None
+        self._result: T
+        self.future: Future[T] = Future()
+
+    def run(self, connection: Connection) -> None:
+        """Call the function and write its rows."""
+        self._work = self._intake.begin(connection)
+        self._result = self._function(self._work)
+        self._work.flush()
+
+    def undo(self) -> None:
+        """Restore the memory."""
+        if self._work is not None:
+            self._work.undo()
+
+    def committed(self) -> None:
+        """Give out the result."""
+        self.future.set_result(self._result)
+
+    def failed(self, error: BaseException) -> None:
+        """Give out the error."""
+        self.future.set_exception(error)
+
+
+class ReportsJob:
+    """Everything that was waiting when the writer came round."""
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+        self._work: UnitOfWork | None = None
+        self._taken: list[Submission] = []
+
+    def run(self, connection: Connection) -> None:
+        """Process and write all reports; those of an earlier, undone try first."""
+        if not self._taken:
+            self._taken = self._intake.take()
+        self._work = self._intake.begin(connection)
+        for submission in self._taken:
+            process(self._work, submission)
+        self._work.flush()
+
+    def undo(self) -> None:
+        """Restore the memory."""
+        if self._work is not None:
+            self._work.undo()
+        for submission in self._taken:
+            submission.outcome = Outcome.RETRY
+
+    def committed(self) -> None:
+        """Tell the streams."""
+        self._intake.deliver(self._taken)
+
+    def failed(self, error: BaseException) -> None:
+        """Find the report that is to blame, so that it harms no other."""
+        if not isinstance(error, OperationalError):
+            for submission in self._taken:
+                self._intake.process_alone(submission)
+        self._intake.deliver(self._taken)
+
+
+class Intake:
+    """The way in for reports and for everything else that changes what the intake remembers."""
+
+    def __init__(
+        self,
+        database: Database,
+        writer: Writer,
+        live: LiveTable,
+        loop: asyncio.AbstractEventLoop,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self.memory = Memory()
+        self.live = live
+        self._database = database
+        self._writer = writer
+        self._loop = loop
+        self._now_ms = now_ms
+        self._waiting: deque[Submission] = deque()
+        self._scheduled = False
+
+    @property
+    def waiting(self) -> int:
+        """Reports that are not committed yet."""
+        return len(self._waiting)
+
+    def submit(self, submission: Submission) -> None:
+        """Queue a report (event loop only); its receiver hears of it after the commit. Raises Overloaded."""
+        if len(self._waiting) >= MAX_WAITING_REPORTS:
+            raise Overloaded(f"more than {MAX_WAITING_REPORTS} reports are waiting")
+        self._waiting.append(submission)
+        if not self._scheduled:
+            self._scheduled = True
+            self._writer.submit(ReportsJob(self))
+
+    def execute(self, function: Callable[[UnitOfWork], T]) -> Future[T]:
+        """Run a function in a unit of work of its own; the result comes when it is durable."""
+        job = WorkJob(self, function)
+        self._writer.submit(job)
+        return job.future
+
+    def begin(self, connection: Connection) -> UnitOfWork:
+        """A unit of work at the present time (writer's thread)."""
+        return UnitOfWork(connection, self.memory, self._now_ms())
+
+    def take(self) -> list[Submission]:
+        """What waits, up to a commit's worth (writer's thread)."""
+        count = min(len(self._waiting), MAX_REPORTS_A_COMMIT)
+        return [self._waiting.popleft() for _ in range(count)]
+
+    def process_alone(self, submission: Submission) -> None:
+        """Process a report in a transaction of its own, as a dead letter when it fails again (writer's thread)."""
+        error = self._try_alone(submission)
+        if error is None or isinstance(error, OperationalError):
+            return
+        _log.error("report_failed", extra={"agent_id": submission.agent_id, "seq": submission.seq}, exc_info=error)
+        submission.rejection = Rejection(RejectionReason.FAILED, f"{type(error).__name__}: {error}")
+        self._try_alone(submission)
+
+    def _try_alone(self, submission: Submission) -> BaseException | None:
+        work: UnitOfWork | None = None
+        try:
+            with self._database.write() as connection:
+                work = self.begin(connection)
+                process(work, submission)
+                work.flush()
+        except Exception as error:  # noqa: BLE001 - the boundary of one report: a failure becomes its dead letter
+            if work is not None:
+                work.undo()
+            submission.outcome = Outcome.RETRY
+            return error
+        return None
+
+    def deliver(self, done: Sequence[Submission]) -> None:
+        """Hand results to the event loop (writer's thread)."""
+        self._loop.call_soon_threadsafe(self._delivered, done)
+
+    def _delivered(self, done: Sequence[Submission]) -> None:
+        self._scheduled = False
+        if self._waiting:
+            self._scheduled = True
+            self._writer.submit(ReportsJob(self))
+        now_s = time.monotonic()
+        by_receiver: dict[int, tuple[Receiver, list[Submission]]] = {}
+        for submission in done:
+            by_receiver.setdefault(id(submission.receiver), (submission.receiver, []))[1].append(submission)
+            if submission.outcome is Outcome.STORED and not submission.late:
+                shown = self.live.agents.get(submission.agent_id)
+                if shown is not None:
+                    for shape, run in submission.runs:
+                        shown.put(shape, run.values, run.measured_at_ms, now_s)
+        for receiver, results in by_receiver.values():
+            receiver.finished(results)
+
+
+def process(work: UnitOfWork, submission: Submission) -> None:
+    """Account for one report and let it act; sets its outcome."""
+    record = work.agent(submission.agent_id)
+    epoch, seq = submission.epoch, submission.seq
+    account = work.ledger(record, epoch)
+    if account.holds(seq):
+        submission.outcome = _known_outcome(work, record, submission)
+        return
+    if submission.rejection is not None:
+        _reject(work, record, submission, submission.rejection)
+        return
+    for shape_id, body in submission.new_shapes:
+        work.keep_shape(shape_id, body)
+    for shape, run in submission.runs:
+        if submission.late:
+            record_history(work, record, shape, run)
+        else:
+            observe_run(work, record, shape, run, (epoch, seq))
+    work.store_report(record, epoch, seq, submission.data, submission.late)
+    if submission.body.gap is not None:
+        lost = submission.body.gap
+        # An agent can only have lost numbers that it once gave out.
+        last = seq - 1 if lost.epoch == epoch else work.ledger(record, lost.epoch).top
+        ranges = [(begin, min(end, last)) for begin, end in lost.ranges if begin <= last]
+        record_gaps(work, record, lost.epoch, ranges, lost.reason)
+    submission.outcome = Outcome.STORED
+
+
+def record_gaps(
+    work: UnitOfWork, record: AgentRecord, epoch: int, ranges: Sequence[tuple[int, int]], reason: str
+) -> None:
+    """Account for numbers that will never come; those accounted for already stay what they are."""
+    if epoch <= 0 or epoch > record.epoch:
+        return
+    account, new = work.ledger(record, epoch).with_gaps(ranges)
+    if not new:
+        return
+    work.set_ledger(record, epoch, account)
+    for first, last in new:
+        work.insert(
+            gap,
+            agent_id=record.id,
+            epoch=epoch,
+            first_seq=first,
+            last_seq=last,
+            reason=reason,
+            recorded_at_ms=work.now_ms,
+        )
+
+
+def _reject(work: UnitOfWork, record: AgentRecord, submission: Submission, rejection: Rejection) -> None:
+    epoch, seq = submission.epoch, submission.seq
+    work.set_ledger(record, epoch, work.ledger(record, epoch).with_rejected(seq))
+    work.insert(
+        rejected_report,
+        agent_id=record.id,
+        epoch=epoch,
+        seq=seq,
+        received_at_ms=work.now_ms,
+        reason=rejection.reason.value,
+        detail=rejection.detail[:MAX_DETAIL_CHARACTERS],
+        body=submission.data[:MAX_DEAD_LETTER_BYTES],
+    )
+    submission.outcome = Outcome.REJECTED
+
+
+def _known_outcome(work: UnitOfWork, record: AgentRecord, submission: Submission) -> Outcome:
+    kept = work.stored_body(record, submission.epoch, submission.seq)
+    if kept is not None:
+        return Outcome.DUPLICATE if kept == submission.data else Outcome.RENUMBER
+    if _covers(work, rejected_report, record, submission, rejected_report.c.seq == submission.seq):
+        return Outcome.REJECTED
+    in_gap = (gap.c.first_seq <= submission.seq) & (gap.c.last_seq >= submission.seq)
+    if _covers(work, gap, record, submission, in_gap):
+        return Outcome.RENUMBER
+    # Stored once, its bytes since removed by retention.
+    return Outcome.DUPLICATE
+
+
+def _covers(
+    work: UnitOfWork, table: Table, record: AgentRecord, submission: Submission, condition: ColumnElement[bool]
+) -> bool:
+    where = (table.c.agent_id == record.id, table.c.epoch == submission.epoch, condition)
+    return work.connection.execute(select(table.c.agent_id).where(*where)).first() is not None

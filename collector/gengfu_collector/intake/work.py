@@ -1,0 +1,287 @@
+"""One transaction's worth of intake: rows to write, changes in memory that a rollback takes back, agents by id."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Table, bindparam, insert, select, text, update
+
+from gengfu_collector.errors import NotFound
+from gengfu_collector.faults.model import SubjectState, counters_to_json, state_from_row
+from gengfu_collector.intake.ledger import Ledger
+from gengfu_collector.intake.records import AgentRecord, CheckRecord, SubjectRecord
+from gengfu_collector.store import sequences
+from gengfu_collector.store.schema import (
+    agent,
+    asset,
+    fault,
+    gap,
+    ledger,
+    outbox,
+    rejected_report,
+    report,
+    span,
+    subject,
+    ticket,
+    ticket_event,
+)
+from gengfu_collector.tickets.lifecycle import TicketRef, TicketState
+
+_ID_BLOCK = 1_000
+_INSERT_ORDER = (report, rejected_report, gap, subject, span, ticket, fault, ticket_event, outbox)
+
+
+class Memory:
+    """What outlives a transaction: agents seen so far, and row ids taken ahead in blocks."""
+
+    def __init__(self) -> None:
+        self.agents: dict[int, AgentRecord] = {}
+        self.ids: dict[str, tuple[int, int]] = {}
+        self.shapes_seen_at_ms: dict[bytes, int] = {}
+
+    def forget(self, agent_id: int) -> None:
+        """Drop an agent; it is read from the database when next needed."""
+        self.agents.pop(agent_id, None)
+
+
+class UnitOfWork:
+    """Everything of one transaction. `flush` writes it; `undo` restores the memory when the transaction is lost."""
+
+    def __init__(self, connection: Connection, memory: Memory, now_ms: int) -> None:
+        self.connection = connection
+        self.memory = memory
+        self.now_ms = now_ms
+        self._undo: list[Callable[[], None]] = []
+        self._inserts: dict[Table, list[dict[str, Any]]] = {table: [] for table in _INSERT_ORDER}
+        self._updates: dict[Table, dict[int, dict[str, Any]]] = {}
+        self._ledgers: dict[tuple[int, int], Ledger] = {}
+        self._new_ledgers: set[tuple[int, int]] = set()
+        self._bodies: dict[tuple[int, int, int], bytes] = {}
+
+    def set(self, record: Any, name: str, value: Any) -> None:
+        """Change an attribute of a record in memory."""
+        before = getattr(record, name)
+        setattr(record, name, value)
+        self._undo.append(lambda: setattr(record, name, before))
+
+    def put(self, mapping: dict[Any, Any], key: Any, value: Any) -> None:
+        """Change an entry of a mapping in memory."""
+        if key in mapping:
+            before = mapping[key]
+            self._undo.append(lambda: mapping.__setitem__(key, before))
+        else:
+            self._undo.append(lambda: mapping.pop(key))
+        mapping[key] = value
+
+    def undo(self) -> None:
+        """Take back every change in memory, last first."""
+        for step in reversed(self._undo):
+            step()
+        self._undo.clear()
+
+    def insert(self, table: Table, **values: Any) -> None:
+        """Add a row at the flush."""
+        self._inserts[table].append(values)
+
+    def update(self, table: Table, row_id: int, **values: Any) -> None:
+        """Change columns of a row at the flush; several changes of one row become one."""
+        self._updates.setdefault(table, {}).setdefault(row_id, {}).update(values)
+
+    def next_id(self, table: Table) -> int:
+        """A fresh row id."""
+        following, end = self.memory.ids.get(table.name, (0, 0))
+        if following == end:
+            following = sequences.take(self.connection, table.name, _ID_BLOCK)
+            end = following + _ID_BLOCK
+        self.put(self.memory.ids, table.name, (following + 1, end))
+        return following
+
+    def ledger(self, record: AgentRecord, epoch: int) -> Ledger:
+        """The account of an epoch; an empty one when it is new."""
+        return record.ledgers.get(epoch) or Ledger()
+
+    def set_ledger(self, record: AgentRecord, epoch: int, account: Ledger) -> None:
+        """Change the account of an epoch."""
+        if epoch not in record.ledgers:
+            self._new_ledgers.add((record.id, epoch))
+        self.put(record.ledgers, epoch, account)
+        self._ledgers[record.id, epoch] = account
+
+    def set_state(self, record: SubjectRecord, state: SubjectState) -> None:
+        """Change what the engine remembers of a subject."""
+        self.set(record, "state", state)
+        self.update(
+            subject,
+            record.id,
+            status=state.word,
+            code=state.code,
+            since_at_ms=state.since_ms,
+            counters=counters_to_json(state),
+        )
+
+    def keep_shape(self, shape_id: bytes, body: bytes) -> None:
+        """Store a shape, or note once a day that it is still in use."""
+        if self.now_ms - self.memory.shapes_seen_at_ms.get(shape_id, 0) > _SHAPE_TOUCH_MS:
+            self.connection.execute(_KEEP_SHAPE, {"id": shape_id, "body": body, "now_ms": self.now_ms})
+            self.put(self.memory.shapes_seen_at_ms, shape_id, self.now_ms)
+
+    def store_report(self, record: AgentRecord, epoch: int, seq: int, body: bytes, backlog: bool) -> None:
+        """Keep a report's bytes and account for its number."""
+        self._bodies[record.id, epoch, seq] = body
+        self._inserts[report].append(
+            {
+                "agent_id": record.id,
+                "epoch": epoch,
+                "seq": seq,
+                "received_at_ms": self.now_ms,
+                "backlog": backlog,
+                "body": body,
+            }
+        )
+        self.set_ledger(record, epoch, self.ledger(record, epoch).with_stored(seq))
+
+    def stored_body(self, record: AgentRecord, epoch: int, seq: int) -> bytes | None:
+        """The bytes stored under a number; None when there are none (any more)."""
+        pending = self._bodies.get((record.id, epoch, seq))
+        if pending is not None:
+            return pending
+        where = (report.c.agent_id == record.id, report.c.epoch == epoch, report.c.seq == seq)
+        return self.connection.execute(select(report.c.body).where(*where)).scalar_one_or_none()
+
+    def agent(self, agent_id: int) -> AgentRecord:
+        """The agent's record, read from the database when it is not in memory; raises NotFound."""
+        record = self.memory.agents.get(agent_id)
+        if record is None:
+            record = load_agent(self.connection, agent_id)
+            self.put(self.memory.agents, agent_id, record)
+        return record
+
+    def flush(self) -> None:
+        """Write every row, in an order that no foreign key minds."""
+        self._number_tickets()
+        for table in _INSERT_ORDER:
+            rows = self._inserts[table]
+            if rows:
+                self.connection.execute(insert(table), rows)
+        self._flush_ledgers()
+        for table, rows_by_id in self._updates.items():
+            _update_rows(self.connection, table, rows_by_id)
+
+    def _number_tickets(self) -> None:
+        rows = self._inserts[ticket]
+        if not rows:
+            return
+        year = datetime.fromtimestamp(self.now_ms / 1000, UTC).year
+        first = sequences.take(self.connection, f"ticket-{year}", len(rows))
+        for offset, row in enumerate(rows):
+            row["number"] = f"GF-{year}-{first + offset:06d}"
+
+    def _flush_ledgers(self) -> None:
+        new, changed = [], []
+        for (agent_id, epoch), account in self._ledgers.items():
+            values = {
+                "high_water": account.high_water,
+                "ahead": json.dumps(account.ahead) if account.ahead else "[]",
+                "stored": account.stored,
+                "rejected": account.rejected,
+                "gaps": account.gaps,
+            }
+            if (agent_id, epoch) in self._new_ledgers:
+                new.append({"agent_id": agent_id, "epoch": epoch, "pruned": 0, **values})
+            else:
+                changed.append({"key_agent_id": agent_id, "key_epoch": epoch, **values})
+        if new:
+            self.connection.execute(insert(ledger), new)
+        if changed:
+            self.connection.execute(_UPDATE_LEDGER, changed)
+
+
+_SHAPE_TOUCH_MS = 24 * 3600 * 1000
+_KEEP_SHAPE = text(
+    "INSERT INTO shape (id, body, seen_at_ms) VALUES (:id, :body, :now_ms) "
+    "ON CONFLICT (id) DO UPDATE SET seen_at_ms = excluded.seen_at_ms"
+)
+
+_UPDATE_LEDGER = (
+    update(ledger)
+    .where(ledger.c.agent_id == bindparam("key_agent_id"), ledger.c.epoch == bindparam("key_epoch"))
+    .values({name: bindparam(name) for name in ("high_water", "ahead", "stored", "rejected", "gaps")})
+)
+
+
+def _update_rows(connection: Connection, table: Table, rows_by_id: dict[int, dict[str, Any]]) -> None:
+    by_columns: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row_id, values in rows_by_id.items():
+        by_columns.setdefault(tuple(sorted(values)), []).append({"key_id": row_id, **values})
+    for columns, rows in by_columns.items():
+        statement = update(table).where(table.c.id == bindparam("key_id"))
+        connection.execute(statement.values({name: bindparam(name) for name in columns}), rows)
+
+
+def load_agent(connection: Connection, agent_id: int) -> AgentRecord:
+    """Read one agent with its accounts, subjects, open faults and last tickets; raises NotFound."""
+    row = connection.execute(
+        select(agent, asset.c.name, asset.c["class"], asset.c.labels).join(asset).where(agent.c.id == agent_id)
+    ).one_or_none()
+    if row is None:
+        raise NotFound(f"no agent with row id {agent_id}")
+    ledgers = {
+        account.epoch: Ledger(
+            account.high_water,
+            tuple((first, last) for first, last in json.loads(account.ahead)),
+            account.stored,
+            account.rejected,
+            account.gaps,
+        )
+        for account in connection.execute(select(ledger).where(ledger.c.agent_id == agent_id))
+    }
+    present = ledgers.get(row.epoch)
+    order = (row.epoch, present.top if present else 0)
+    return AgentRecord(
+        id=row.id,
+        uid=row.uid,
+        state=row.state,
+        asset_id=row.asset_id,
+        asset=row.name,
+        asset_class=row._mapping["class"],
+        labels=json.loads(row.labels),
+        epoch=row.epoch,
+        machine_id=row.machine_id,
+        session=row.session or b"",
+        ledgers=ledgers,
+        checks=_load_checks(connection, row.asset_id, order),
+        order_at_load=order,
+    )
+
+
+def _load_checks(connection: Connection, asset_id: int, order: tuple[int, int]) -> dict[str, CheckRecord]:
+    faults = {
+        row.subject_id: row.id
+        for row in connection.execute(
+            select(fault.c.id, fault.c.subject_id).where(fault.c.asset_id == asset_id, fault.c.state == "open")
+        )
+    }
+    tickets = {
+        row.subject_id: TicketRef(row.id, TicketState(row.state), row.resolved_at_ms)
+        for row in connection.execute(
+            select(ticket.c.id, ticket.c.subject_id, ticket.c.state, ticket.c.resolved_at_ms)
+            .where(ticket.c.asset_id == asset_id, ticket.c.state != TicketState.CLOSED.value)
+            .order_by(ticket.c.id)
+        )
+    }
+    checks: dict[str, CheckRecord] = {}
+    for row in connection.execute(select(subject).where(subject.c.asset_id == asset_id)):
+        check = checks.setdefault(row.check, CheckRecord(order=order))
+        check.subjects[row.item] = SubjectRecord(
+            id=row.id,
+            asset_id=asset_id,
+            check=row.check,
+            item=row.item,
+            state=state_from_row(row.status, row.code, row.since_at_ms, row.counters),
+            fault_id=faults.get(row.id),
+            ticket=tickets.get(row.id),
+        )
+    return checks
