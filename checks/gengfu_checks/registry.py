@@ -63,6 +63,8 @@ def _load_third_party(name: str) -> CheckKind:
             check = entry.load()
         except ImportError as error:
             raise ExtraMissing(f"check {name} from {entry.value} cannot be imported: {error}") from error
+        except AttributeError as error:
+            raise CheckError(f"entry point {name} = {entry.value} names nothing: {error}") from error
         if not isinstance(check, CheckKind) or check.name != name:
             raise CheckError(f"entry point {name} = {entry.value} is not a CheckKind named {name}")
         return check

@@ -27,12 +27,12 @@ _LIMIT_KEYS = ("warning", "critical")
 
 def parse_duration_s(value: object) -> float:
     """Return seconds of `90`, `"90s"`, `"15m"`, `"24h"`, `"7d"`, `"2w"`; raises SettingError."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= 0:
-        return float(value)
+    seconds = _finite(value)
     if isinstance(value, str):
         match = _DURATION.fullmatch(value.strip())
-        if match:
-            return float(match.group(1)) * _UNIT_SECONDS[match.group(2)]
+        seconds = _finite(float(match.group(1)) * _UNIT_SECONDS[match.group(2)]) if match else None
+    if seconds is not None and seconds >= 0:
+        return seconds
     raise SettingError(f'{value!r} is not a duration: write seconds or a number with ms, s, m, h, d or w, like "30s"')
 
 
@@ -160,12 +160,13 @@ def _limit(metric: str, key: str, value: object, default: float | None) -> float
         return default
     if value is False and key in _LIMIT_KEYS:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    number = _finite(value)
+    if number is None:
         raise SettingError(
             f"threshold {metric}: {key} is a number in base units (or false to switch off), not {value!r}",
             key=key,
         )
-    return float(value)
+    return number
 
 
 def _typed(setting: Setting, value: object) -> SettingValue:
@@ -195,15 +196,24 @@ def _of_type(setting: Setting, value: Any) -> SettingValue:
             return value
         case SettingType.INTEGER if isinstance(value, int) and not isinstance(value, bool):
             return value
-        case SettingType.NUMBER if (
-            isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        ):
-            return float(value)
+        case SettingType.NUMBER if (number := _finite(value)) is not None:
+            return number
         case SettingType.TEXT_LIST if isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value):
             return tuple(value)
         case SettingType.TEXT_LIST if isinstance(value, str):
             return (value,)
     raise SettingError(f"setting {setting.name} is {_article(setting.type)}, not {value!r}", key=setting.name)
+
+
+def _finite(value: object) -> float | None:
+    """A number (not a boolean) as a float; None for anything else and for what no finite float can hold."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _article(kind: SettingType) -> str:
