@@ -1,0 +1,113 @@
+"""Running the system's own programs: found in fixed folders, without a shell, bounded in time and output."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gengfu_checks.codes import CHECK_PROGRAM_FAILED
+from gengfu_checks.errors import CannotMeasure
+
+# No folder that somebody other than the administrator may write to: the agent may run as root.
+FOLDERS = (Path("/usr/bin"), Path("/bin"), Path("/usr/sbin"), Path("/sbin"))
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+_ENVIRONMENT = {"LC_ALL": "C", "PATH": ":".join(map(str, FOLDERS))}
+_CHUNK_BYTES = 65536
+_REAP_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a program that ended by itself left: its exit code (negative: the signal that killed it) and output."""
+
+    exit_code: int
+    stdout: bytes
+
+
+def find_program(name: str, folders: Sequence[Path] = FOLDERS) -> str | None:
+    """Return the absolute path of an executable file of this name, the first in order of the folders."""
+    if _NAME.fullmatch(name) is None:
+        raise ValueError(f"{name!r} is not the name of a program")
+    for folder in folders:
+        path = folder / name
+        if path.is_file() and os.access(path, os.X_OK):
+            return str(path)
+    return None
+
+
+def run_program(argv: Sequence[str], timeout_s: float, max_output_bytes: int) -> Output:
+    """Run a program and return its exit code and standard output; `argv[0]` is an absolute path.
+
+    The program gets no input, English messages and a process group of its own, which is killed as a whole when the
+    time is over or the output is too long. Standard error is discarded. Raises CannotMeasure (`check.program_failed`)
+    when the program cannot be started, does not end in time or prints too much.
+    """
+    if not Path(argv[0]).is_absolute():
+        raise ValueError(f"{argv[0]!r} is not an absolute path")
+    deadline = time.monotonic() + timeout_s
+    try:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            cwd="/",
+            env=_ENVIRONMENT,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise failed(argv[0], f"cannot be started: {error.strerror}") from error
+    try:
+        stdout = _read_all(process, argv[0], deadline, max_output_bytes)
+        process.wait(max(0.0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        raise failed(argv[0], f"did not end within {timeout_s:g} s") from None
+    finally:
+        _end(process)
+    return Output(process.returncode, stdout)
+
+
+def failed(program: str, reason: str) -> CannotMeasure:
+    """Return the error for a program without a usable answer: one that failed, or that printed what nobody reads."""
+    return CannotMeasure(CHECK_PROGRAM_FAILED, {"program": program, "reason": reason})
+
+
+def _read_all(process: subprocess.Popen[bytes], program: str, deadline: float, max_output_bytes: int) -> bytes:
+    assert process.stdout is not None
+    parts: list[bytes] = []
+    left_bytes = max_output_bytes
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while True:
+            left_s = deadline - time.monotonic()
+            if left_s <= 0 or not selector.select(left_s):
+                raise subprocess.TimeoutExpired(program, 0.0)
+            part = process.stdout.read(_CHUNK_BYTES)
+            if not part:
+                return b"".join(parts)
+            left_bytes -= len(part)
+            if left_bytes < 0:
+                raise failed(program, f"printed more than {max_output_bytes} bytes")
+            parts.append(part)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill the process group of a program that has not ended and reap it."""
+    assert process.stdout is not None
+    process.stdout.close()
+    if process.returncode is not None:
+        return  # reaped: its number may already be another's
+    with contextlib.suppress(PermissionError):  # it changed its user; nobody reads its output any more
+        os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(subprocess.TimeoutExpired):  # stuck in the kernel; dies when that lets go
+        process.wait(_REAP_S)
