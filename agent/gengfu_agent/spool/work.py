@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import enum
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from gengfu_agent import spool_file as files
-from gengfu_agent.ranges import Range, missing_in, ranges_of, without
-from gengfu_agent.spool_file import Row, State
-from gengfu_agent.spool_loss import Loss, add_losses, count_losses, gap_of, take_losses
+from gengfu_agent.spool import file as files
+from gengfu_agent.spool.entry import RecordKind
+from gengfu_agent.spool.file import Row, State
+from gengfu_agent.spool.held import Held
+from gengfu_agent.spool.loss import Loss, add_losses, count_losses, gap_of, take_losses
+from gengfu_agent.spool.ranges import Range, missing_in, ranges_of, without
 from gengfu_proto.convert.report import encode_gap_body
 
 MAX_WAITING_GAPS = 64
-MAX_UNUSED_SHAPES = 256
 
+_UNUSED_SHAPES = 256
+_FREE_PAGES = 256
 _DROP_BATCH = 16
 _FIND = "SELECT id, kind, age_base_ms, measured_at_ms, shape_ids FROM record"
 _Found = tuple[int, int, int, int, bytes]
-
-
-class RecordKind(enum.IntEnum):
-    """What a record is, in the order in which records go when the spool is over its quota. Gaps never go."""
-
-    MEASUREMENT = 0
-    CHANGE = 1
-    PATROL = 2
-    GAP = 3
 
 
 @dataclass(slots=True)
@@ -42,17 +35,23 @@ class Contents:
     """Ids below which no record of a kind is left; saves looking again and again through what is kept longest."""
 
 
-@dataclass(frozen=True, slots=True)
-class NotKept:
-    """Reports that could not be written: how many, and when the oldest and the newest was measured."""
+def next_row(
+    state: State,
+    kind: RecordKind,
+    body: bytes,
+    shapes: Mapping[bytes, bytes],
+    checks: bytes,
+    measured_at_ms: int,
+    age_now_ms: int,
+) -> Row:
+    """Return a record under the next number, which is then taken."""
+    return Row(_next_id(state), kind, measured_at_ms, age_now_ms, checks, b"".join(shapes), body)
 
-    count: int
-    oldest_ms: int
-    newest_ms: int
 
-    def plus(self, measured_at_ms: int) -> NotKept:
-        """One more."""
-        return NotKept(self.count + 1, min(self.oldest_ms, measured_at_ms), max(self.newest_ms, measured_at_ms))
+def _next_id(state: State) -> int:
+    present = state.present
+    present.next_seq += 1
+    return files.make_id(state.index, present.next_seq - 1)
 
 
 @dataclass(slots=True)
@@ -87,19 +86,25 @@ class Work:
         self, kind: RecordKind, body: bytes, shapes: Mapping[bytes, bytes], checks: bytes, measured_at_ms: int
     ) -> Row:
         """Store a record under the next number."""
-        for shape_id, shape in shapes.items():
-            if shape_id not in self.before.uses:
-                self.connection.execute("INSERT OR IGNORE INTO shape VALUES (?, ?)", (shape_id, shape))
-        id_ = self._next_id()
-        row = Row(id_, kind, measured_at_ms, self.age_now_ms, checks, b"".join(shapes), body)
+        row = next_row(self.state, kind, body, shapes, checks, measured_at_ms, self.age_now_ms)
+        self._write_shapes(shapes)
         self._write(row)
         return row
+
+    def take_over(self, held: Held) -> None:
+        """Store what could not be written before, under the numbers that it has."""
+        for row in held.between(0, files.LAST_ID):
+            epoch = self.state.epochs.get(row.id >> files.SEQ_BITS)
+            if epoch is not None:
+                epoch.next_seq = max(epoch.next_seq, (row.id & files.SEQ_MASK) + 1)
+                self._write_shapes(held.shapes_of(row))
+                self._write(row)
+        self.lose(loss for loss in held.losses if loss.index in self.state.epochs)
 
     def move_to_present(self, row: Row) -> None:
         """Give a record a number of the present epoch."""
         self._delete(row.id, row.kind, row.shape_ids)
-        id_ = self._next_id()
-        self._write(Row(id_, row.kind, row.measured_at_ms, row.age_base_ms, row.checks, row.shape_ids, row.body))
+        self._write(replace(row, id=_next_id(self.state)))
 
     def delete_between(self, first_id: int, last_id: int) -> int:
         """Remove records that are accounted for; return how many there were."""
@@ -119,14 +124,8 @@ class Work:
         held = self.connection.execute("SELECT id FROM record WHERE id BETWEEN ? AND ? ORDER BY id", bounds)
         missing = missing_in(last_seq, (id_ & files.SEQ_MASK for (id_,) in held))
         self.lose(Loss(index, first, last, reason) for first, last in without(missing, accounted))
-
-    def number_not_kept(self, reports: NotKept) -> None:
-        """Give numbers to reports that could not be written, so that their loss can be told."""
-        present = self.state.present
-        first = present.next_seq
-        present.next_seq += reports.count
-        last = present.next_seq - 1
-        self.lose([Loss(self.state.index, first, last, "not_kept", reports.oldest_ms, reports.newest_ms)])
+        known = self.state.epochs[index]
+        known.next_seq = max(known.next_seq, last_seq + 1)
 
     def tell_losses(self) -> None:
         """Turn noted losses into gap records, as far as they can be sent."""
@@ -146,6 +145,13 @@ class Work:
         for kind in (RecordKind.MEASUREMENT, RecordKind.CHANGE, RecordKind.PATROL):
             while files.used_bytes(self.connection) > quota_bytes and (rows := self._oldest(kind)):
                 self._drop(rows, "quota")
+
+    def tidy(self) -> None:
+        """Give up shapes that are not named any more, and room in the file, once there is much of either."""
+        if sum(1 for shape_id, count in self.before.uses.items() if count + self.uses[shape_id] == 0) > _UNUSED_SHAPES:
+            self.sweep_shapes()
+        if self.connection.execute("PRAGMA freelist_count").fetchone()[0] > _FREE_PAGES:
+            self.connection.execute(f"PRAGMA incremental_vacuum({_FREE_PAGES})").fetchall()
 
     def sweep_shapes(self) -> None:
         """Delete shapes that no record names any more."""
@@ -184,10 +190,10 @@ class Work:
             self.lose([Loss(index, first & files.SEQ_MASK, last & files.SEQ_MASK, reason, min(times), max(times))])
         self.dropped += len(rows)
 
-    def _next_id(self) -> int:
-        present = self.state.present
-        present.next_seq += 1
-        return files.make_id(self.state.index, present.next_seq - 1)
+    def _write_shapes(self, shapes: Mapping[bytes, bytes]) -> None:
+        for shape_id, shape in shapes.items():
+            if shape_id not in self.before.uses:
+                self.connection.execute("INSERT OR IGNORE INTO shape VALUES (?, ?)", (shape_id, shape))
 
     def _write(self, row: Row) -> None:
         files.write_record(self.connection, row)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
-from gengfu_agent.spool_file import Damaged, seal, unseal
+from gengfu_agent.spool.file import Damaged, seal, unseal
 from gengfu_proto.convert.report import MAX_GAP_RANGES, GapRecord
 
 
@@ -26,6 +26,21 @@ class Loss:
     reason: str
     oldest_ms: int = 0
     newest_ms: int = 0
+
+    def touches(self, other: Loss) -> bool:
+        """Whether both are one range of one kind without a hole."""
+        same = (self.index, self.reason) == (other.index, other.reason)
+        return same and self.first <= other.last + 1 and other.first <= self.last + 1
+
+    def joined(self, other: Loss) -> Loss:
+        """Both as one; they touch."""
+        return replace(
+            self,
+            first=min(self.first, other.first),
+            last=max(self.last, other.last),
+            oldest_ms=min((at for at in (self.oldest_ms, other.oldest_ms) if at), default=0),
+            newest_ms=max(self.newest_ms, other.newest_ms),
+        )
 
 
 def add_losses(connection: sqlite3.Connection, losses: Iterable[Loss]) -> int:
@@ -67,7 +82,7 @@ def _add(connection: sqlite3.Connection, loss: Loss) -> int:
     grown = 1
     for neighbour in _neighbours(connection, loss):
         _remove(connection, neighbour)
-        loss = _merged(loss, neighbour)
+        loss = loss.joined(neighbour)
         grown -= 1
     values = [loss.index, loss.reason, loss.first, loss.last, loss.oldest_ms, loss.newest_ms]
     connection.execute(
@@ -83,18 +98,7 @@ def _neighbours(connection: sqlite3.Connection, loss: Loss) -> list[Loss]:
     key = (loss.index, loss.reason.encode(), loss.first)
     before = connection.execute(f"{start} < ? ORDER BY first DESC LIMIT 1", key).fetchall()
     after = connection.execute(f"{start} BETWEEN ? AND ? ORDER BY first", (*key, loss.last + 1)).fetchall()
-    return [found for found in (_from_row(*row) for row in (*before, *after)) if found.last >= loss.first - 1]
-
-
-def _merged(one: Loss, other: Loss) -> Loss:
-    oldest = [at for at in (one.oldest_ms, other.oldest_ms) if at]
-    return replace(
-        one,
-        first=min(one.first, other.first),
-        last=max(one.last, other.last),
-        oldest_ms=min(oldest, default=0),
-        newest_ms=max(one.newest_ms, other.newest_ms),
-    )
+    return [found for found in (_from_row(*row) for row in (*before, *after)) if found.touches(loss)]
 
 
 def _remove(connection: sqlite3.Connection, loss: Loss) -> None:

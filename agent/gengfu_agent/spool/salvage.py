@@ -11,12 +11,13 @@ from pathlib import Path
 from shutil import copyfile
 from typing import Any
 
-from gengfu_agent import spool_file as files
 from gengfu_agent.errors import SpoolFull
-from gengfu_agent.ranges import missing_in
-from gengfu_agent.spool_file import Damaged, EpochState, Row, State
-from gengfu_agent.spool_loss import Loss, add_losses, read_losses
-from gengfu_agent.spool_work import Contents, RecordKind
+from gengfu_agent.spool import file as files
+from gengfu_agent.spool.entry import RecordKind
+from gengfu_agent.spool.file import Damaged, EpochState, Row, State
+from gengfu_agent.spool.loss import Loss, add_losses, read_losses
+from gengfu_agent.spool.ranges import missing_in
+from gengfu_agent.spool.work import Contents
 
 MAX_ROW_PROBES = 200_000
 """How many records between two unreadable places are asked for one by one."""
@@ -39,7 +40,7 @@ def read_all(connection: sqlite3.Connection) -> Contents:
         raise Damaged(f"structure: {verdict}")
     contents = Contents(files.read_state(connection))
     records = 0
-    for row in files.rows_between(connection, 0, 2**63 - 1):
+    for row in files.rows_between(connection, 0, files.LAST_ID):
         epoch = contents.state.epochs.get(row.id >> files.SEQ_BITS)
         if epoch is None or row.id & files.SEQ_MASK >= epoch.next_seq:
             raise Damaged("a record has a number that was never given")

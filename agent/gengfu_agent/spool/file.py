@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from gengfu_agent.errors import SpoolFull
+from gengfu_agent.spool.ranges import Range
 from gengfu_proto.convert.report import SHAPE_ID_BYTES, shape_id_of
 
 SEQ_BITS = 40
 SEQ_MASK = (1 << SEQ_BITS) - 1
+LAST_ID = 2**63 - 1
 PAGE_BYTES = 4096
 
 _CHECKSUM_BYTES = 8
@@ -109,6 +111,13 @@ class State:
 def make_id(index: int, seq: int) -> int:
     """Id of the record with this number."""
     return index << SEQ_BITS | seq
+
+
+def id_ranges(ranges: Iterable[Range], index: int, highest_seq: int) -> Iterator[Range]:
+    """Return ranges of numbers as ranges of ids, cut to 1..highest_seq."""
+    for first, last in ranges:
+        if first <= min(last, highest_seq):
+            yield make_id(index, max(first, 1)), make_id(index, min(last, highest_seq))
 
 
 def split_ids(joined: bytes) -> tuple[bytes, ...]:
