@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from gengfu_checks.codes import AGENT_CLONED
@@ -14,9 +14,12 @@ from gengfu_collector.intake.pipeline import record_gaps
 from gengfu_collector.intake.records import AgentRecord
 from gengfu_collector.intake.work import UnitOfWork
 from gengfu_collector.store.schema import agent
+from gengfu_collector.tickets.lifecycle import ENGINE
 
 PRESENCE = "presence"
 IDENTITY = "identity"
+SELF_CHECK = "agent"
+NOT_PLANNED = "no longer in the plan"
 AT_ONCE = Rule(confirm=1, recover=1)
 
 
@@ -47,8 +50,14 @@ class Greeted:
     rewound: bool
 
 
-def accept_hello(work: UnitOfWork, agent_id: int, hello: Hello, session: bytes, rules: Mapping[str, Rule]) -> Greeted:
-    """Bring the store up to date with a Hello: epoch, gaps, presence. The agent is there from now on."""
+def accept_hello(
+    work: UnitOfWork,
+    agent_id: int,
+    hello: Hello,
+    session: bytes,
+    rules_for: Callable[[AgentRecord], Mapping[str, Rule]],
+) -> Greeted:
+    """Bring the store up to date with a Hello: epoch, gaps, rules, presence. The agent is there from now on."""
     work.memory.forget(agent_id)
     record = work.agent(agent_id)
     greeting = greet(record.epoch, record.ledgers, hello.epoch, hello.next_seq, hello.held)
@@ -56,7 +65,7 @@ def accept_hello(work: UnitOfWork, agent_id: int, hello: Hello, session: bytes, 
     for epoch, ranges in sorted(greeting.gaps.items()):
         reason = "rewound" if greeting.rewound or epoch < greeting.epoch else "collector_rewound"
         record_gaps(work, record, epoch, ranges, reason)
-    set_rules(work, record, rules)
+    set_rules(work, record, rules_for(record))
     work.set(record, "session", session)
     work.set(record, "machine_id", hello.machine_id or record.machine_id)
     work.update(
@@ -79,8 +88,10 @@ def accept_hello(work: UnitOfWork, agent_id: int, hello: Hello, session: bytes, 
 
 
 def set_rules(work: UnitOfWork, record: AgentRecord, rules: Mapping[str, Rule]) -> None:
-    """Judge by these rules from now on."""
-    work.set(record, "rules", rules)
+    """Judge by these rules from now on; faults of checks without one end."""
+    work.set(record, "rules", {**rules, SELF_CHECK: Rule()})
+    unplanned = [name for name in record.checks if name not in record.rules and name not in (PRESENCE, IDENTITY)]
+    end_faults(work, record, unplanned, NOT_PLANNED, ENGINE)
     for check in record.checks.values():
         work.set(check, "settled", False)
 

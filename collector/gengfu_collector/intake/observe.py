@@ -24,8 +24,6 @@ from gengfu_collector.tickets.lifecycle import (
 )
 from gengfu_proto.convert.report import Run, Shape, findings_of
 
-DEFAULT_RULE = Rule()
-
 _CHANGES = {
     EffectKind.RAISED: TicketEventKind.RAISED,
     EffectKind.LOWERED: TicketEventKind.LOWERED,
@@ -43,18 +41,21 @@ class Occasion:
 
 
 def observe_run(work: UnitOfWork, record: AgentRecord, shape: Shape, run: Run, order: tuple[int, int]) -> None:
-    """Let a fresh run act. A run that is not newer than the last one that acted changes nothing but history."""
+    """Let a fresh run act.
+
+    A run that is not newer than the last one that acted, or of a check that is not planned, changes only history.
+    """
     check = record.checks.get(shape.check)
     if check is None:
         check = CheckRecord(order=record.order_at_load)
         work.put(record.checks, shape.check, check)
-    if order <= check.order:
+    rule = record.rules.get(shape.check)
+    if order <= check.order or rule is None:
         record_history(work, record, shape, run)
         return
     work.set(check, "order", order)
     if check.settled and check.shape_id == shape.id:
         return
-    rule = record.rules.get(shape.check, DEFAULT_RULE)
     findings = findings_of(shape, run)
     for finding in findings:
         subject_record = _subject(work, record, check, finding.check, finding.item)
@@ -107,8 +108,9 @@ def silence(work: UnitOfWork, record: AgentRecord, check_name: str) -> None:
     if check is None:
         return
     work.set(check, "settled", False)
+    rule = record.rules.get(check_name, Rule())
     for subject_record in check.subjects.values():
-        apply(work, record, subject_record, DEFAULT_RULE, Silent.LOST, Occasion(measured_at_ms=work.now_ms))
+        apply(work, record, subject_record, rule, Silent.LOST, Occasion(measured_at_ms=work.now_ms))
 
 
 def apply(

@@ -201,15 +201,15 @@ def process(work: UnitOfWork, submission: Submission) -> None:
     """Account for one report and let it act; sets its outcome."""
     record = work.agent(submission.agent_id)
     epoch, seq = submission.epoch, submission.seq
-    account = work.ledger(record, epoch)
-    if account.holds(seq):
+    # Later reports of the stream may name these shapes, whatever becomes of this one.
+    for shape_id, body in submission.new_shapes:
+        work.keep_shape(shape_id, body)
+    if work.ledger(record, epoch).holds(seq):
         submission.outcome = _known_outcome(work, record, submission)
         return
     if submission.rejection is not None:
         _reject(work, record, submission, submission.rejection)
         return
-    for shape_id, body in submission.new_shapes:
-        work.keep_shape(shape_id, body)
     for shape, run in submission.runs:
         if submission.late:
             record_history(work, record, shape, run)

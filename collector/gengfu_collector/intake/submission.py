@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from gengfu_proto.convert.report import Body, Run, Shape
@@ -63,4 +63,4 @@ class Submission:
     late: bool
     rejection: Rejection | None = None
     outcome: Outcome = Outcome.RETRY
-    acted: bool = field(default=False)
+    backlog: bool = False

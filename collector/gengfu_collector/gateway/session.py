@@ -1,0 +1,216 @@
+"""One agent's stream: reading what it sends, answering what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import weakref
+from collections.abc import Awaitable, Callable, Sequence
+
+from google.protobuf.message import DecodeError
+
+from gengfu_collector.errors import Overloaded
+from gengfu_collector.gateway import messages
+from gengfu_collector.gateway.messages import MAX_NUMBER, DrainReason
+from gengfu_collector.intake.greeting import Greeted
+from gengfu_collector.intake.pipeline import Intake
+from gengfu_collector.intake.submission import Outcome, Rejection, RejectionReason, Submission
+from gengfu_proto.convert.report import Body, Run, Shape, decode_body, decode_shape, shape_id_of
+from gengfu_proto.errors import LimitExceeded, MalformedMessage, MessageError
+from gengfu_proto.v1 import report_pb2, stream_pb2
+
+LIVE_CREDIT = 64
+BACKLOG_CREDIT = 16
+MAX_SHAPES = 4_096
+MAX_SHAPES_BYTES = 4 * 1024 * 1024
+MAX_IN_FLIGHT_BYTES = 2 * 1024 * 1024
+BUSY_REPORTS = 5_000
+MIN_LATE_AGE_S = 600.0
+DEFAULT_RETRY_MS = 5_000
+
+_log = logging.getLogger(__name__)
+
+# Equal shapes of thousands of agents are one object.
+_shapes: weakref.WeakValueDictionary[bytes, Shape] = weakref.WeakValueDictionary()
+
+
+class ProtocolError(Exception):
+    """The agent did what the contract forbids; the text goes into the drain message."""
+
+
+class UnknownShapeError(MessageError):
+    """A run names a shape that this stream has not been told."""
+
+
+class AgentSession:
+    """One stream of one agent, from Welcome to its end. Lives on the event loop."""
+
+    def __init__(self, greeted: Greeted, intake: Intake, host: str, machine_id: str) -> None:
+        self.agent_id = greeted.record.id
+        self.uid = greeted.record.uid
+        self.asset = greeted.record.asset
+        self.host = host
+        self.machine_id = machine_id
+        self.plan_version = ""
+        self.skew_s = 0.0
+        self.heard_at_s = time.monotonic()
+        self.left = False
+        self.ended = asyncio.Event()
+        self.drain_message: bytes = b""
+        self._epoch = greeted.epoch
+        self._intake = intake
+        self._shapes: dict[bytes, Shape] = {}
+        self._shapes_bytes = 0
+        self._bad_shapes: dict[bytes, MessageError] = {}
+        self._credit = {False: LIVE_CREDIT, True: BACKLOG_CREDIT}
+        self._owed = {False: 0, True: 0}
+        self._in_flight_bytes = 0
+        self._room = asyncio.Event()
+        self._room.set()
+        self._outgoing: list[bytes] = []
+        self._finished: list[Submission] = []
+        self._wake = asyncio.Event()
+
+    @property
+    def opening_credit(self) -> tuple[int, int]:
+        """Live and backlog reports that may be sent at first."""
+        return LIVE_CREDIT, BACKLOG_CREDIT
+
+    def send(self, message: bytes) -> None:
+        """Queue a message down."""
+        self._outgoing.append(message)
+        self._wake.set()
+
+    def end(self, reason: DrainReason, retry_after_ms: int = DEFAULT_RETRY_MS, detail: str = "") -> None:
+        """Say why and stop; nothing that arrives afterwards is looked at."""
+        if not self.ended.is_set():
+            self.drain_message = messages.drain(reason, retry_after_ms, detail)
+            self.ended.set()
+            self._room.set()
+            self._wake.set()
+
+    def finished(self, results: Sequence[Submission]) -> None:
+        """The intake is done with these."""
+        self._in_flight_bytes -= sum(len(result.data) for result in results)
+        if self._in_flight_bytes < MAX_IN_FLIGHT_BYTES:
+            self._room.set()
+        if any(result.outcome is Outcome.RETRY for result in results):
+            self.end(DrainReason.SHUTDOWN, DEFAULT_RETRY_MS, "the collector cannot store reports at present")
+        self._finished.extend(result for result in results if result.outcome is not Outcome.RETRY)
+        self._wake.set()
+
+    async def write_all(self, write: Callable[[bytes], Awaitable[None]]) -> None:
+        """Send acknowledgements and queued messages until the end, then the drain message."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            for message in (*self._acknowledgements(), *self._take_outgoing()):
+                await write(message)
+            if self.ended.is_set():
+                if self.drain_message:
+                    await write(self.drain_message)
+                return
+
+    async def room(self) -> None:
+        """Wait until this agent's reports in flight are few enough to read on."""
+        await self._room.wait()
+
+    def receive_report(self, message: report_pb2.Report) -> None:
+        """Take in one report; raises ProtocolError."""
+        backlog = message.lane != report_pb2.LANE_LIVE
+        if not 0 < message.epoch <= self._epoch or not 0 < message.seq <= MAX_NUMBER:
+            raise ProtocolError(f"report {message.epoch}/{message.seq} is outside the epochs given out")
+        if self._credit[backlog] <= 0:
+            raise ProtocolError("more reports than credit")
+        self._credit[backlog] -= 1
+        new_shapes = self._learn(message.shapes)
+        rejection: Rejection | None = None
+        body = Body("unread")
+        runs: tuple[tuple[Shape, Run], ...] = ()
+        try:
+            body = decode_body(message.body)
+            runs = tuple((self._shape_of(run), run) for run in body.runs)
+        except LimitExceeded as error:
+            rejection = Rejection(RejectionReason.LIMIT, str(error))
+        except UnknownShapeError as error:
+            rejection = Rejection(RejectionReason.UNKNOWN_SHAPE, str(error))
+        except MessageError as error:
+            rejection = Rejection(RejectionReason.MALFORMED, str(error))
+        late = backlog or _too_old(message.age_ms, runs)
+        submission = Submission(
+            self, self.agent_id, message.epoch, message.seq, message.body, body, runs, new_shapes, late, rejection
+        )
+        submission.backlog = backlog
+        self._submit(submission)
+
+    def _submit(self, submission: Submission) -> None:
+        self._in_flight_bytes += len(submission.data)
+        if self._in_flight_bytes >= MAX_IN_FLIGHT_BYTES:
+            self._room.clear()
+        try:
+            self._intake.submit(submission)
+        except Overloaded as error:
+            self.end(DrainReason.REBALANCE, 30_000, str(error))
+
+    def answer_heartbeat(self) -> None:
+        """Answer, with the credit that was held back while the intake was busy."""
+        self.send(messages.credit(*self._grant()))
+
+    def _learn(self, shapes: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
+        learned = []
+        for data in shapes:
+            self._shapes_bytes += len(data)
+            if len(self._shapes) >= MAX_SHAPES or self._shapes_bytes > MAX_SHAPES_BYTES:
+                raise ProtocolError("more shapes than one stream may hold; connect again")
+            shape_id = shape_id_of(data)
+            try:
+                shape = _shapes.get(shape_id) or decode_shape(data)
+            except MessageError as error:
+                self._bad_shapes[shape_id] = error
+                continue
+            self._shapes[shape_id] = _shapes.setdefault(shape_id, shape)
+            learned.append((shape_id, data))
+        return learned
+
+    def _shape_of(self, run: Run) -> Shape:
+        shape = self._shapes.get(run.shape_id)
+        if shape is None:
+            raise self._bad_shapes.get(run.shape_id) or UnknownShapeError("a run names a shape that was never sent")
+        if len(run.values) != shape.value_count:
+            raise MalformedMessage(f"{len(run.values)} values for a shape of {shape.value_count}")
+        return shape
+
+    def _grant(self) -> tuple[int, int]:
+        live, self._owed[False] = self._owed[False], 0
+        backlog = 0
+        if self._intake.waiting < BUSY_REPORTS:
+            backlog, self._owed[True] = self._owed[True], 0
+        self._credit[False] += live
+        self._credit[True] += backlog
+        return live, backlog
+
+    def _acknowledgements(self) -> list[bytes]:
+        results, self._finished = self._finished, []
+        by_epoch: dict[int, list[Submission]] = {}
+        for result in results:
+            self._owed[result.backlog] += 1
+            by_epoch.setdefault(result.epoch, []).append(result)
+        return [messages.acknowledgement(epoch, part, *self._grant()) for epoch, part in by_epoch.items()]
+
+    def _take_outgoing(self) -> list[bytes]:
+        outgoing, self._outgoing = self._outgoing, []
+        return outgoing
+
+
+def parse_up(data: bytes) -> stream_pb2.Up:
+    """Return an up message; raises ProtocolError."""
+    try:
+        return stream_pb2.Up.FromString(data)
+    except DecodeError:
+        raise ProtocolError("not a message of this contract") from None
+
+
+def _too_old(age_ms: int, runs: Sequence[tuple[Shape, Run]]) -> bool:
+    longest_s = max((shape.every_s for shape, _ in runs), default=0.0)
+    return age_ms / 1000 > max(MIN_LATE_AGE_S, 2 * longest_s)

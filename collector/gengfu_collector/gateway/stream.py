@@ -1,0 +1,341 @@
+"""The stream listener: mutual TLS, one stream an agent, identity from the certificate alone.
+
+The certificate's dates and the agent's state are looked at with every message, not only when the stream begins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import grpc
+from sqlalchemy import Connection, select
+
+from gengfu_collector.errors import CollectorError, Refused
+from gengfu_collector.faults.model import Rule
+from gengfu_collector.gateway import messages
+from gengfu_collector.gateway.certificates import PeerIdentity, uid_of
+from gengfu_collector.gateway.messages import DrainReason
+from gengfu_collector.gateway.session import AgentSession, ProtocolError, parse_up
+from gengfu_collector.intake.greeting import Greeted, accept_hello, end_stream, report_clone, set_rules
+from gengfu_collector.intake.live import LiveAgent
+from gengfu_collector.intake.pipeline import Intake
+from gengfu_collector.intake.records import AgentRecord
+from gengfu_collector.intake.work import UnitOfWork
+from gengfu_collector.store.schema import agent
+from gengfu_proto.errors import MessageError
+from gengfu_proto.v1 import stream_pb2
+
+SERVICE = "gengfu.v1.AgentStream"
+HELLO_TIMEOUT_S = 20.0
+SESSION_BYTES = 16
+QUARANTINE_RETRY_MS = 600_000
+BLOCKED_RETRY_MS = 600_000
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+
+class Absence(Protocol):
+    """When silence is a fault."""
+
+    def absent_after_ms(self, last_seen_ms: int) -> int | None:
+        """The moment from which silence is a fault; None: never."""
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What an asset's profiles ask for: the plan as sent, the rules to judge by, and when silence is a fault."""
+
+    plan: bytes
+    plan_version: str
+    rules: Mapping[str, Rule]
+    absence: Absence
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the listener needs from the rest of the collector."""
+
+    intake: Intake
+    orders_for: Callable[[str, Mapping[str, str]], Orders]
+    renew: Callable[[Connection, int, bytes, int], bytes]
+    now_ms: Callable[[], int]
+    heartbeat_every_s: float = 15.0
+
+
+class StreamGateway:
+    """Every connected agent, and the gRPC handler that connects them."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self.sessions: dict[int, AgentSession] = {}
+        self.refused: dict[str, int] = {}
+        self.draining = False
+
+    @property
+    def connected(self) -> frozenset[str]:
+        """Ids of the agents that have a stream now."""
+        return frozenset(session.uid for session in self.sessions.values())
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """The service for a grpc.aio server; messages stay bytes, so that malformed ones can be told from lost ones."""
+        method: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(self.converse)
+        return grpc.method_handlers_generic_handler(SERVICE, {"Converse": method})
+
+    def end(self, agent_id: int, reason: DrainReason, retry_after_ms: int, detail: str = "") -> None:
+        """End the stream of one agent, if it has one."""
+        session = self.sessions.get(agent_id)
+        if session is not None:
+            session.end(reason, retry_after_ms, detail)
+
+    def drain_all(self, retry_after_ms: int) -> None:
+        """Send every agent away before the collector stops."""
+        self.draining = True
+        for session in list(self.sessions.values()):
+            session.end(DrainReason.SHUTDOWN, retry_after_ms, "the collector stops")
+
+    def end_silent(self) -> None:
+        """End streams on which nothing was heard for three heartbeats. To be called every few seconds."""
+        oldest_s = time.monotonic() - 3 * self._around.heartbeat_every_s - 5
+        for session in list(self.sessions.values()):
+            if session.heard_at_s < oldest_s:
+                session.end(DrainReason.REBALANCE, 1_000, "nothing was heard for three heartbeats")
+
+    async def give_orders(self, agent_id: int) -> bool:
+        """Send a connected agent its plan if it has changed, and judge by the new rules; True when it has."""
+        session = self.sessions.get(agent_id)
+        if session is None:
+            return False
+        orders = await self._orders(agent_id)
+        if orders.plan_version == session.plan_version:
+            return False
+        self._send_plan(session, orders)
+        return True
+
+    async def converse(self, _requests: object, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
+        """Serve one stream."""
+        try:
+            identity = _identity(context)
+            session = await self._greet(context, identity)
+        except (CollectorError, MessageError, ProtocolError, TimeoutError) as error:
+            self._count(type(error).__name__)
+            await self._turn_away(context, error)
+            return
+        if session is not None:
+            await self._serve(context, session, identity)
+
+    async def _greet(
+        self, context: grpc.aio.ServicerContext[bytes, bytes], identity: PeerIdentity
+    ) -> AgentSession | None:
+        if self.draining:
+            raise _Away(DrainReason.SHUTDOWN, 5_000, "the collector stops")
+        first = await asyncio.wait_for(context.read(), HELLO_TIMEOUT_S)
+        if first is grpc.aio.EOF:
+            return None
+        up = parse_up(first)
+        if up.WhichOneof("message") != "hello":
+            raise ProtocolError("the first message is Hello")
+        hello = messages.read_hello(up.hello)
+        agent_id = await self._admit(identity)
+        self._check_clone(agent_id, hello.machine_id, hello.hostname)
+        token = secrets.token_bytes(SESSION_BYTES)
+        orders: list[Orders] = []
+
+        def accept(work: UnitOfWork) -> Greeted:
+            def rules(record: AgentRecord) -> Mapping[str, Rule]:
+                found = self._around.orders_for(record.asset_class, record.labels)
+                orders[:] = [found]
+                return found.rules
+
+            return accept_hello(work, agent_id, hello, token, rules)
+
+        greeted = await _result(self._around.intake.execute(accept))
+        session = AgentSession(greeted, self._around.intake, hello.hostname, hello.machine_id)
+        self._register(session, greeted)
+        heartbeat_ms = round(self._around.heartbeat_every_s * 1000)
+        now_ms = self._around.now_ms()
+        session.skew_s = (up.hello.wall_clock_ms - now_ms) / 1000
+        session.send(messages.welcome(greeted, token, heartbeat_ms, now_ms, *session.opening_credit))
+        if hello.plan_version != orders[0].plan_version:
+            self._send_plan(session, orders[0])
+        session.plan_version = orders[0].plan_version
+        _log.info("agent_connected", extra={"agent": session.uid, "asset": session.asset, "epoch": greeted.epoch})
+        return session
+
+    async def _admit(self, identity: PeerIdentity) -> int:
+        def look(work: UnitOfWork) -> tuple[int, str] | None:
+            row = work.connection.execute(select(agent.c.id, agent.c.state).where(agent.c.uid == identity.uid))
+            found = row.one_or_none()
+            return (found.id, found.state) if found else None
+
+        found = await _result(self._around.intake.execute(look))
+        if found is None:
+            raise _Away(DrainReason.BLOCKED, BLOCKED_RETRY_MS, "this collector does not know the agent; enrol it again")
+        agent_id, state = found
+        if state == "quarantined":
+            raise _Away(DrainReason.QUARANTINED, QUARANTINE_RETRY_MS, "two machines use this identity")
+        if state != "active":
+            raise _Away(DrainReason.BLOCKED, BLOCKED_RETRY_MS, f"the agent is {state}")
+        return agent_id
+
+    def _check_clone(self, agent_id: int, machine_id: str, hostname: str) -> None:
+        present = self.sessions.get(agent_id)
+        if present is None or present.machine_id == machine_id or not machine_id:
+            return
+        first_host = present.host
+        self._around.intake.execute(lambda work: report_clone(work, agent_id, first_host, hostname))
+        raise _Away(DrainReason.QUARANTINED, QUARANTINE_RETRY_MS, f"{first_host} is connected with this identity")
+
+    def _register(self, session: AgentSession, greeted: Greeted) -> None:
+        before = self.sessions.get(session.agent_id)
+        if before is not None:
+            before.end(DrainReason.REPLACED, 60_000, "a newer stream of this agent took over")
+        self.sessions[session.agent_id] = session
+        record = greeted.record
+        shown = self._around.intake.live.agents.get(record.id)
+        if shown is None or shown.asset != record.asset:
+            shown = LiveAgent(record.id, record.uid, record.asset, record.asset_class, record.labels)
+            self._around.intake.live.agents[record.id] = shown
+        shown.asset_class, shown.labels = record.asset_class, record.labels
+        shown.connected = True
+        shown.version += 1
+
+    def _send_plan(self, session: AgentSession, orders: Orders) -> None:
+        session.plan_version = orders.plan_version
+        session.send(messages.plan(orders.plan))
+
+    async def _orders(self, agent_id: int) -> Orders:
+        def judge(work: UnitOfWork) -> Orders:
+            record = work.agent(agent_id)
+            orders = self._around.orders_for(record.asset_class, record.labels)
+            set_rules(work, record, orders.rules)
+            return orders
+
+        return await _result(self._around.intake.execute(judge))
+
+    async def _serve(
+        self, context: grpc.aio.ServicerContext[bytes, bytes], session: AgentSession, identity: PeerIdentity
+    ) -> None:
+        reader = asyncio.ensure_future(self._read_all(context, session, identity))
+        writer = asyncio.ensure_future(session.write_all(context.write))
+        try:
+            await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
+            session.end(DrainReason.REBALANCE, 1_000)
+            with contextlib.suppress(TimeoutError, grpc.RpcError, asyncio.InvalidStateError):
+                await asyncio.wait_for(writer, 2.0)
+        finally:
+            for task in (reader, writer):
+                task.cancel()
+            await asyncio.gather(reader, writer, return_exceptions=True)
+            self._unregister(session)
+
+    async def _read_all(
+        self, context: grpc.aio.ServicerContext[bytes, bytes], session: AgentSession, identity: PeerIdentity
+    ) -> None:
+        while not session.ended.is_set():
+            data = await context.read()
+            session.heard_at_s = time.monotonic()
+            if not isinstance(data, bytes) or session.ended.is_set():
+                return
+            if not identity.is_valid(self._around.now_ms()):
+                session.end(DrainReason.REBALANCE, 1_000, "the certificate is no longer valid")
+                return
+            try:
+                await self._receive(session, parse_up(data))
+            except ProtocolError as error:
+                self._count("protocol")
+                _log.warning("protocol_error", extra={"agent": session.uid, "detail": str(error)})
+                session.end(DrainReason.PROTOCOL, 60_000, str(error))
+                return
+
+    async def _receive(self, session: AgentSession, up: stream_pb2.Up) -> None:
+        match up.WhichOneof("message"):
+            case "report":
+                session.receive_report(up.report)
+                await session.room()
+            case "heartbeat":
+                session.skew_s = (up.heartbeat.wall_clock_ms - self._around.now_ms()) / 1000
+                session.answer_heartbeat()
+            case "goodbye":
+                session.left = up.goodbye.reason != stream_pb2.GOODBYE_REASON_RECONNECT
+            case "certificate_request":
+                await self._renew(session, up.certificate_request.csr_der)
+            case "hello":
+                raise ProtocolError("Hello comes once")
+            case "plan_applied":
+                refused = [part.name for part in up.plan_applied.refused][:20]
+                if refused:
+                    _log.warning("plan_refused", extra={"agent": session.uid, "checks": refused})
+            case None | _:
+                # A later version may say what this one does not know.
+                return
+
+    async def _renew(self, session: AgentSession, csr_der: bytes) -> None:
+        now_ms = self._around.now_ms()
+        try:
+            pem = await _result(
+                self._around.intake.execute(
+                    lambda work: self._around.renew(work.connection, session.agent_id, csr_der, now_ms)
+                )
+            )
+        except CollectorError as error:
+            raise ProtocolError(str(error)) from error
+        session.send(messages.certificate(pem))
+
+    def _unregister(self, session: AgentSession) -> None:
+        if self.sessions.get(session.agent_id) is not session:
+            return
+        del self.sessions[session.agent_id]
+        shown = self._around.intake.live.agents.get(session.agent_id)
+        if shown is not None:
+            shown.connected = False
+            shown.version += 1
+        _log.info("agent_disconnected", extra={"agent": session.uid, "asset": session.asset})
+
+        def leave(work: UnitOfWork) -> None:
+            record = work.agent(session.agent_id)
+            absence = self._around.orders_for(record.asset_class, record.labels).absence
+            end_stream(work, session.agent_id, session.left, absence.absent_after_ms(work.now_ms))
+
+        self._around.intake.execute(leave)
+
+    async def _turn_away(
+        self, context: grpc.aio.ServicerContext[bytes, bytes], error: CollectorError | Exception
+    ) -> None:
+        _log.warning("stream_refused", extra={"reason": str(error)})
+        if isinstance(error, _Away):
+            await context.write(messages.drain(error.reason, error.retry_after_ms, str(error)))
+            return
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error) or "no Hello in time")
+
+    def _count(self, reason: str) -> None:
+        self.refused[reason] = self.refused.get(reason, 0) + 1
+
+
+class _Away(Refused):
+    """This agent is sent away, with the reason and when it may ask again."""
+
+    def __init__(self, reason: DrainReason, retry_after_ms: int, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.retry_after_ms = retry_after_ms
+
+
+def _identity(context: grpc.aio.ServicerContext[bytes, bytes]) -> PeerIdentity:
+    chain = context.auth_context().get("x509_pem_cert")
+    if not chain:
+        raise Refused("no client certificate")
+    return uid_of(bytes(next(iter(chain))))
+
+
+async def _result(future: Future[T]) -> T:
+    return await asyncio.wrap_future(future)
