@@ -1,6 +1,7 @@
 """What can go wrong in the agent.
 
 AgentError
+├── WrongUse          a command was given something that it cannot use
 ├── ConfigError       agent.toml cannot be read or says something that it may not; names file and line
 ├── AlreadyRunning    another agent runs on this state folder
 ├── PlanUnreadable    the kept plan is not a plan
@@ -27,6 +28,10 @@ class AgentError(Exception):
     """Base; the text is one line for people that says what to do. A command that it ends exits with `exit_code`."""
 
     exit_code = 2
+
+
+class WrongUse(AgentError):
+    """An address or a token that is none."""
 
 
 class ConfigError(AgentError):
