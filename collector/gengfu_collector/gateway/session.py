@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Sequence
@@ -28,8 +27,6 @@ MAX_IN_FLIGHT_BYTES = 2 * 1024 * 1024
 BUSY_REPORTS = 5_000
 MIN_LATE_AGE_S = 600.0
 DEFAULT_RETRY_MS = 5_000
-
-_log = logging.getLogger(__name__)
 
 # Equal shapes of thousands of agents are one object.
 _shapes: weakref.WeakValueDictionary[bytes, Shape] = weakref.WeakValueDictionary()
@@ -142,6 +139,7 @@ class AgentSession:
             self, self.agent_id, message.epoch, message.seq, message.body, body, runs, new_shapes, late, rejection
         )
         submission.backlog = backlog
+        submission.received_monotonic_s = self.heard_at_s
         self._submit(submission)
 
     def _submit(self, submission: Submission) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -29,6 +28,7 @@ from gengfu_collector.intake.live import LiveAgent
 from gengfu_collector.intake.pipeline import Intake
 from gengfu_collector.intake.records import AgentRecord
 from gengfu_collector.intake.work import UnitOfWork
+from gengfu_collector.logs import logger
 from gengfu_collector.store.schema import agent
 from gengfu_proto.errors import MessageError
 from gengfu_proto.v1 import stream_pb2
@@ -41,7 +41,7 @@ BLOCKED_RETRY_MS = 600_000
 
 T = TypeVar("T")
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 class Absence(Protocol):
@@ -138,8 +138,8 @@ class StreamGateway:
     ) -> AgentSession | None:
         if self.draining:
             raise _Away(DrainReason.SHUTDOWN, 5_000, "the collector stops")
-        first = await asyncio.wait_for(context.read(), HELLO_TIMEOUT_S)
-        if first is grpc.aio.EOF:
+        first: object = await asyncio.wait_for(context.read(), HELLO_TIMEOUT_S)
+        if not isinstance(first, bytes):
             return None
         up = parse_up(first)
         if up.WhichOneof("message") != "hello":
@@ -168,7 +168,7 @@ class StreamGateway:
         if hello.plan_version != orders[0].plan_version:
             self._send_plan(session, orders[0])
         session.plan_version = orders[0].plan_version
-        _log.info("agent_connected", extra={"agent": session.uid, "asset": session.asset, "epoch": greeted.epoch})
+        _log.info("agent connected", agent=session.uid, asset=session.asset, epoch=greeted.epoch)
         return session
 
     async def _admit(self, identity: PeerIdentity) -> int:
@@ -253,7 +253,7 @@ class StreamGateway:
                 await self._receive(session, parse_up(data))
             except ProtocolError as error:
                 self._count("protocol")
-                _log.warning("protocol_error", extra={"agent": session.uid, "detail": str(error)})
+                _log.warning("agent broke the protocol", agent=session.uid, detail=str(error))
                 session.end(DrainReason.PROTOCOL, 60_000, str(error))
                 return
 
@@ -274,7 +274,7 @@ class StreamGateway:
             case "plan_applied":
                 refused = [part.name for part in up.plan_applied.refused][:20]
                 if refused:
-                    _log.warning("plan_refused", extra={"agent": session.uid, "checks": refused})
+                    _log.warning("agent refused checks of its plan", agent=session.uid, checks=refused)
             case None | _:
                 # A later version may say what this one does not know.
                 return
@@ -299,7 +299,7 @@ class StreamGateway:
         if shown is not None:
             shown.connected = False
             shown.version += 1
-        _log.info("agent_disconnected", extra={"agent": session.uid, "asset": session.asset})
+        _log.info("agent disconnected", agent=session.uid, asset=session.asset)
 
         def leave(work: UnitOfWork) -> None:
             record = work.agent(session.agent_id)
@@ -311,7 +311,7 @@ class StreamGateway:
     async def _turn_away(
         self, context: grpc.aio.ServicerContext[bytes, bytes], error: CollectorError | Exception
     ) -> None:
-        _log.warning("stream_refused", extra={"reason": str(error)})
+        _log.warning("stream refused", reason=str(error))
         if isinstance(error, _Away):
             await context.write(messages.drain(error.reason, error.retry_after_ms, str(error)))
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, Table, delete, func, select, update
 
 from gengfu_collector.store.schema import agent, asset, gap, ledger, rejected_report, report, shape
 
@@ -80,8 +80,8 @@ def accounts(connection: Connection) -> list[Account]:
     return found
 
 
-def _counts(connection: Connection, table: type | object) -> dict[tuple[int, int], int]:
-    columns = table.c  # type: ignore[attr-defined]
+def _counts(connection: Connection, table: Table) -> dict[tuple[int, int], int]:
+    columns = table.c
     statement = select(columns.agent_id, columns.epoch, func.count()).group_by(columns.agent_id, columns.epoch)
     return {(agent_id, epoch): count for agent_id, epoch, count in connection.execute(statement)}
 

@@ -6,8 +6,6 @@ event loop's thread, the live table shows what was stored and the streams learn 
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -23,6 +21,7 @@ from gengfu_collector.intake.observe import observe_run, record_history
 from gengfu_collector.intake.records import AgentRecord
 from gengfu_collector.intake.submission import Outcome, Receiver, Rejection, RejectionReason, Submission
 from gengfu_collector.intake.work import Memory, UnitOfWork
+from gengfu_collector.logs import logger
 from gengfu_collector.store.database import Database
 from gengfu_collector.store.schema import gap, rejected_report
 from gengfu_collector.store.writer import Writer
@@ -34,7 +33,7 @@ MAX_REPORTS_A_COMMIT = 5_000
 MAX_DEAD_LETTER_BYTES = 64 * 1024
 MAX_DETAIL_CHARACTERS = 500
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 class WorkJob(Generic[T]):
@@ -103,6 +102,13 @@ class ReportsJob:
         self._intake.deliver(self._taken)
 
 
+class Meter:
+    """Hears what the intake does, for metrics; this one listens to nothing."""
+
+    def finished(self, done: Sequence[Submission]) -> None:
+        """These reports are done and their streams know it."""
+
+
 class Intake:
     """The way in for reports and for everything else that changes what the intake remembers."""
 
@@ -111,14 +117,17 @@ class Intake:
         database: Database,
         writer: Writer,
         live: LiveTable,
-        loop: asyncio.AbstractEventLoop,
+        call_soon: Callable[..., object],
         now_ms: Callable[[], int],
+        meter: Meter | None = None,
     ) -> None:
+        """`call_soon` hands a call to the event loop's thread: `loop.call_soon_threadsafe`."""
         self.memory = Memory()
         self.live = live
         self._database = database
         self._writer = writer
-        self._loop = loop
+        self._call_soon = call_soon
+        self._meter = meter or Meter()
         self._now_ms = now_ms
         self._waiting: deque[Submission] = deque()
         self._scheduled = False
@@ -157,7 +166,7 @@ class Intake:
         error = self._try_alone(submission)
         if error is None or isinstance(error, OperationalError):
             return
-        _log.error("report_failed", extra={"agent_id": submission.agent_id, "seq": submission.seq}, exc_info=error)
+        _log.exception("report failed", error, agent_id=submission.agent_id, epoch=submission.epoch, seq=submission.seq)
         submission.rejection = Rejection(RejectionReason.FAILED, f"{type(error).__name__}: {error}")
         self._try_alone(submission)
 
@@ -177,7 +186,7 @@ class Intake:
 
     def deliver(self, done: Sequence[Submission]) -> None:
         """Hand results to the event loop (writer's thread)."""
-        self._loop.call_soon_threadsafe(self._delivered, done)
+        self._call_soon(self._delivered, done)
 
     def _delivered(self, done: Sequence[Submission]) -> None:
         self._scheduled = False
@@ -195,6 +204,7 @@ class Intake:
                         shown.put(shape, run.values, run.measured_at_ms, now_s)
         for receiver, results in by_receiver.values():
             receiver.finished(results)
+        self._meter.finished(done)
 
 
 def process(work: UnitOfWork, submission: Submission) -> None:

@@ -64,3 +64,4 @@ class Submission:
     rejection: Rejection | None = None
     outcome: Outcome = Outcome.RETRY
     backlog: bool = False
+    received_monotonic_s: float = 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Generic, Protocol, TypeVar
@@ -45,6 +46,8 @@ class CallJob(Generic[T]):
         self._function = function
         self._result: T
         self.future: Future[T] = Future()
+        # A caller that goes away must not take back what the writer is about to answer.
+        self.future.set_running_or_notify_cancel()
 
     def run(self, connection: Connection) -> None:
         self._result = self._function(connection)
@@ -65,8 +68,15 @@ class Writer:
     When a transaction fails, its jobs are run again one by one, each in its own: one bad job harms nobody else.
     """
 
-    def __init__(self, database: Database, on_error: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        on_error: Callable[[BaseException], None],
+        on_commit: Callable[[float], None] = lambda _duration_s: None,
+    ) -> None:
+        """`on_error` hears of jobs that failed alone, `on_commit` how long each commit took; on the writer's thread."""
         self._database = database
+        self._on_commit = on_commit
         self._on_error = on_error
         self._jobs: queue.Queue[Job | None] = queue.Queue(MAX_QUEUED_JOBS)
         self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
@@ -121,10 +131,12 @@ class Writer:
     def _try(self, jobs: list[Job]) -> BaseException | None:
         begun: list[Job] = []
         try:
+            begun_at_s = time.perf_counter()
             with self._database.write() as connection:
                 for job in jobs:
                     begun.append(job)
                     job.run(connection)
+            self._on_commit(time.perf_counter() - begun_at_s)
         except Exception as error:  # noqa: BLE001 - the boundary of the writer: every failure goes to its job
             for job in reversed(begun):
                 job.undo()

@@ -1,0 +1,207 @@
+"""Everything that the command line can ask for, in one table.
+
+An operation takes a Desk, who asks, and JSON values; it returns JSON values.
+
+Those that only read look at the store; those that change something go through the intake's writer and are durable when
+they return.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from gengfu_collector.admin import listings
+from gengfu_collector.admin.desk import Desk
+from gengfu_collector.errors import UsageError
+from gengfu_collector.fleet import agents, assets, tokens
+from gengfu_collector.fleet.inspection import load_inspection
+from gengfu_collector.fleet.review import diff
+from gengfu_collector.gateway.messages import DrainReason
+from gengfu_collector.intake import by_hand
+from gengfu_collector.intake.work import UnitOfWork
+
+T = TypeVar("T")
+Operation = Callable[..., Awaitable[Any]]
+
+BLOCKED_RETRY_MS = 600_000
+
+
+async def perform(desk: Desk, name: str, arguments: Mapping[str, Any], actor: str) -> Any:
+    """Do what is asked; raises CollectorError."""
+    operation = OPERATIONS.get(name)
+    if operation is None:
+        raise UsageError(f"this collector has no operation {name!r}; is it older than the command line?")
+    return await operation(desk, actor, **arguments)
+
+
+async def _write(desk: Desk, function: Callable[[UnitOfWork], T]) -> T:
+    return await asyncio.wrap_future(desk.intake.execute(function))
+
+
+def _reading(function: Callable[..., Any]) -> Operation:
+    async def operation(desk: Desk, _actor: str, **arguments: Any) -> Any:
+        def read() -> Any:
+            with desk.database.read() as connection:
+                return function(connection, **arguments)
+
+        return await asyncio.to_thread(read)
+
+    return operation
+
+
+def _on_ticket(function: Callable[..., None]) -> Operation:
+    async def operation(desk: Desk, actor: str, number: str, **texts: str) -> Any:
+        await _write(desk, lambda work: function(work, number, actor, **texts))
+        return await _reading(listings.ticket_details)(desk, actor, number=number)
+
+    return operation
+
+
+async def _token_create(
+    desk: Desk, actor: str, uses: int, ttl_s: int, asset_class: str, labels: dict[str, str]
+) -> dict[str, str]:
+    line = await _write(
+        desk,
+        lambda work: tokens.create(
+            work.connection,
+            pin=desk.authority.pin,
+            uses=uses,
+            ttl_s=ttl_s,
+            asset_class=asset_class,
+            labels=labels,
+            actor=actor,
+            now_ms=work.now_ms,
+        ),
+    )
+    return {"token": line}
+
+
+async def _token_list(desk: Desk, actor: str) -> Any:
+    now_ms = desk.now_ms()
+    return await _reading(lambda c: [found.as_json(now_ms) for found in tokens.every(c)])(desk, actor)
+
+
+async def _token_revoke(desk: Desk, actor: str, token_id: int) -> Any:
+    found = await _write(desk, lambda work: tokens.revoke(work.connection, token_id, actor=actor, now_ms=work.now_ms))
+    return found.as_json(desk.now_ms())
+
+
+async def _agent_list(desk: Desk, actor: str) -> Any:
+    return await _reading(agents.listing)(desk, actor, connected=desk.connected())
+
+
+async def _agent_show(desk: Desk, actor: str, uid: str) -> Any:
+    listed = [found for found in await _agent_list(desk, actor) if found["id"] == uid]
+    return {**(listed[0] if listed else {}), **await _reading(agents.details)(desk, actor, uid=uid)}
+
+
+def _on_agent(function: Callable[..., agents.Agent], *, ends_stream: bool = False) -> Operation:
+    async def operation(desk: Desk, actor: str, uid: str) -> Any:
+        def act(work: UnitOfWork) -> agents.Agent:
+            found = function(work.connection, uid, actor=actor, now_ms=work.now_ms)
+            work.memory.forget(found.id)
+            return found
+
+        found = await _write(desk, act)
+        if ends_stream:
+            desk.end_stream(found.id, DrainReason.BLOCKED, BLOCKED_RETRY_MS, f"blocked by {actor}")
+        return await _agent_show(desk, actor, uid)
+
+    return operation
+
+
+async def _asset_list(desk: Desk, actor: str, retired: bool = True) -> Any:
+    return await _reading(lambda c: [found.as_json() for found in assets.every(c, retired=retired)])(desk, actor)
+
+
+async def _asset_show(desk: Desk, actor: str, name: str) -> Any:
+    def show(connection: Any) -> Any:
+        found = assets.find(connection, name)
+        return {**found.details(), "subjects": listings.subjects(connection, found.id)}
+
+    return await _reading(show)(desk, actor)
+
+
+def _on_asset(function: Callable[..., assets.Asset]) -> Operation:
+    async def operation(desk: Desk, actor: str, name: str, **arguments: Any) -> Any:
+        def act(work: UnitOfWork) -> assets.Asset:
+            found = function(work.connection, name, **arguments, actor=actor, now_ms=work.now_ms)
+            for record in [r for r in work.memory.agents.values() if r.asset_id == found.id]:
+                work.set(record, "asset", found.name)
+                work.set(record, "asset_class", found.asset_class)
+                work.set(record, "labels", found.labels)
+            return found
+
+        found = await _write(desk, act)
+        for shown in desk.intake.live.agents.values():
+            if shown.asset == name:
+                shown.asset, shown.asset_class, shown.labels = found.name, found.asset_class, found.labels
+                shown.version += 1
+        await desk.give_orders()
+        return found.details()
+
+    return operation
+
+
+async def _asset_retire(desk: Desk, actor: str, name: str, reason: str) -> Any:
+    def act(work: UnitOfWork) -> tuple[assets.Asset, int, list[int]]:
+        asset_id = assets.find(work.connection, name).id
+        ended, agent_ids = by_hand.retire(work, asset_id, reason, actor)
+        found = assets.retire(work.connection, name, reason, actor=actor, now_ms=work.now_ms)
+        return found, ended, agent_ids
+
+    found, ended, agent_ids = await _write(desk, act)
+    for agent_id in agent_ids:
+        desk.end_stream(agent_id, DrainReason.BLOCKED, BLOCKED_RETRY_MS, "the asset is retired")
+        desk.intake.live.agents.pop(agent_id, None)
+    return {**found.details(), "faults_closed": ended}
+
+
+async def _config_diff(desk: Desk, actor: str, folder: str) -> Any:
+    new = await asyncio.to_thread(load_inspection, Path(folder) if folder else None)
+    found = await _reading(lambda c: assets.every(c, retired=False))(desk, actor)
+    difference = diff(desk.inspection(), new, [(one.name, one.asset_class, one.labels) for one in found])
+    return {**difference.as_json(), "lines": difference.lines()}
+
+
+async def _reload(desk: Desk, _actor: str) -> Any:
+    desk.reload()
+    return {"plans_sent": await desk.give_orders(), "running": desk.running}
+
+
+async def _status(desk: Desk, _actor: str) -> Any:
+    return {"running": desk.running, "connected": len(desk.connected()), "waiting_reports": desk.intake.waiting}
+
+
+OPERATIONS: dict[str, Operation] = {
+    "status": _status,
+    "reload": _reload,
+    "config.diff": _config_diff,
+    "token.create": _token_create,
+    "token.list": _token_list,
+    "token.revoke": _token_revoke,
+    "agent.list": _agent_list,
+    "agent.show": _agent_show,
+    "agent.block": _on_agent(agents.block, ends_stream=True),
+    "agent.unblock": _on_agent(agents.unblock),
+    "agent.allow": _on_agent(agents.allow),
+    "asset.list": _asset_list,
+    "asset.show": _asset_show,
+    "asset.rename": _on_asset(assets.rename),
+    "asset.classify": _on_asset(assets.classify),
+    "asset.label": _on_asset(assets.set_labels),
+    "asset.retire": _asset_retire,
+    "ticket.list": _reading(listings.tickets),
+    "ticket.show": _reading(listings.ticket_details),
+    "ticket.events": _reading(listings.ticket_events),
+    "ticket.acknowledge": _on_ticket(by_hand.acknowledge),
+    "ticket.comment": _on_ticket(by_hand.comment),
+    "ticket.resolve": _on_ticket(by_hand.resolve),
+    "ticket.close": _on_ticket(by_hand.close),
+    "fault.list": _reading(listings.faults),
+    "ledger.verify": _reading(listings.ledger),
+    "ledger.dead_letters": _reading(listings.dead_letters),
+}

@@ -1,0 +1,108 @@
+"""The admin socket in the data folder: how a command reaches a running collector.
+
+One request a connection, one line of JSON each way. Who may open the file (0600, in a folder that is 0700) may ask.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gengfu_collector import errors
+from gengfu_collector.admin.desk import Desk
+from gengfu_collector.admin.operations import perform
+from gengfu_collector.errors import CollectorError, Unreachable
+from gengfu_collector.logs import logger
+
+SOCKET_FILE = "admin.sock"
+MAX_REQUEST_BYTES = 1024 * 1024
+MAX_ANSWER_BYTES = 256 * 1024 * 1024
+REQUEST_TIMEOUT_S = 30.0
+ANSWER_TIMEOUT_S = 300.0
+# The kernel's limit for the path of a Unix socket, less the terminating zero.
+MAX_SOCKET_PATH_BYTES = 107
+
+_log = logger(__name__)
+
+
+class AdminSocket:
+    """The listening side."""
+
+    def __init__(self, path: Path, desk: Desk) -> None:
+        self._path = path
+        self._desk = desk
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Listen; a socket left by a killed collector is replaced (the folder's lock is ours)."""
+        if len(bytes(self._path)) > MAX_SOCKET_PATH_BYTES:
+            raise errors.UsageError(f"the path {self._path} is too long for a socket; choose a shorter --data DIR")
+        self._path.unlink(missing_ok=True)
+        self._server = await asyncio.start_unix_server(self._serve, str(self._path), limit=MAX_REQUEST_BYTES)
+        self._path.chmod(0o600)
+
+    async def stop(self) -> None:
+        """Stop listening and take the socket away."""
+        if self._server is not None:
+            self._server.close()
+            self._path.unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            line = await asyncio.wait_for(reader.readline(), REQUEST_TIMEOUT_S)
+            answer = await self._answer(line)
+            writer.write(json.dumps(answer, ensure_ascii=False).encode() + b"\n")
+            await writer.drain()
+        except (OSError, ValueError, TimeoutError) as error:
+            _log.warning("admin request lost", reason=str(error))
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    async def _answer(self, line: bytes) -> dict[str, Any]:
+        try:
+            request = json.loads(line)
+            name, arguments, actor = request["operation"], request["arguments"], request["actor"]
+            return {"result": await perform(self._desk, str(name), dict(arguments), str(actor))}
+        except (KeyError, TypeError, ValueError) as error:
+            return {"error": {"kind": "UsageError", "message": f"not a request: {error!r}"}}
+        except CollectorError as error:
+            return {"error": {"kind": type(error).__name__, "message": str(error)}}
+        except Exception as error:  # noqa: BLE001 - the boundary of one request: the asker is told, the collector goes on
+            _log.exception("admin request failed", error)
+            return {"error": {"kind": "CollectorError", "message": f"the collector failed: {error}; see its log"}}
+
+
+async def ask(path: Path, name: str, arguments: Mapping[str, Any], actor: str) -> Any:
+    """Send one request to a running collector; raises what it answers, or Unreachable."""
+    try:
+        reader, writer = await asyncio.open_unix_connection(str(path), limit=MAX_ANSWER_BYTES)
+    except OSError as error:
+        raise Unreachable(f"the collector at {path.parent} does not answer: {error.strerror}") from None
+    try:
+        request = {"operation": name, "arguments": dict(arguments), "actor": actor}
+        writer.write(json.dumps(request, ensure_ascii=False).encode() + b"\n")
+        await writer.drain()
+        line = await asyncio.wait_for(reader.readline(), ANSWER_TIMEOUT_S)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise Unreachable(f"the collector at {path.parent} stopped answering: {error}") from None
+    finally:
+        writer.close()
+    if not line:
+        raise Unreachable(f"the collector at {path.parent} closed the connection without an answer")
+    answer = json.loads(line)
+    if "error" in answer:
+        raise _error(answer["error"])
+    return answer["result"]
+
+
+def _error(document: Mapping[str, Any]) -> CollectorError:
+    kind = getattr(errors, str(document.get("kind")), CollectorError)
+    if not (isinstance(kind, type) and issubclass(kind, CollectorError)):
+        kind = CollectorError
+    return kind(str(document.get("message")))
