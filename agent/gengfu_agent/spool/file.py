@@ -45,6 +45,8 @@ CREATE TABLE record (
 );
 """
 
+_STATEMENTS = _SCHEMA.strip().removesuffix(";").split(";\n")
+
 RECORD_COLUMNS = "id, kind, measured_at_ms, age_base_ms, checks, shape_ids, checksum, body"
 
 
@@ -152,7 +154,7 @@ def create(path: Path) -> None:
         connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
         connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
         with transaction(connection, durable=True):
-            for statement in _SCHEMA.strip().split(";\n"):
+            for statement in _STATEMENTS:
                 connection.execute(statement)
             write_state(connection, State())
             write_epoch_name(connection, 1, 0)
@@ -168,6 +170,35 @@ def rename(path: Path, to: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def check_header(path: Path) -> None:
+    """Look at what SQLite believes without a check; raises Damaged, FileNotFoundError or OSError.
+
+    Only while no connection is open: closing the file would take away that connection's locks.
+    """
+    with path.open("rb") as stream:
+        header = stream.read(100)
+    log = Path(f"{path}-wal")
+    if len(header) < 100 or header[:18] != b"SQLite format 3\0" + PAGE_BYTES.to_bytes(2, "big"):
+        raise Damaged("not a spool's file")
+    if header[18:20] not in (b"\1\1", b"\2\2") or header[20:24] != b"\0\x40\x20\x20":
+        raise Damaged("the header differs from what was written")
+    pages = int.from_bytes(header[28:32], "big")
+    if path.stat().st_size != pages * PAGE_BYTES and not (log.exists() and log.stat().st_size):
+        raise Damaged(f"{path.stat().st_size} bytes instead of {pages} pages")
+
+
+def check_schema(connection: sqlite3.Connection) -> None:
+    """Raises Damaged when the tables are not those that `create` made."""
+    found = connection.execute("SELECT sql FROM sqlite_schema ORDER BY rowid").fetchall()
+    if [sql.decode("utf-8", "replace") for (sql,) in found if sql is not None] != _STATEMENTS:
+        raise Damaged("the tables differ from those of a spool")
+
+
+def checkpoint(connection: sqlite3.Connection) -> None:
+    """Bring everything from the log into the file itself."""
+    connection.execute("PRAGMA wal_checkpoint(FULL)").fetchall()
 
 
 def remove(path: Path) -> None:

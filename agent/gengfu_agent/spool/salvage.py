@@ -19,7 +19,7 @@ from gengfu_agent.spool.loss import Loss, add_losses, read_losses
 from gengfu_agent.spool.ranges import missing_in
 from gengfu_agent.spool.work import Contents
 
-MAX_ROW_PROBES = 200_000
+MAX_ROW_PROBES = 20_000
 """How many records between two unreadable places are asked for one by one."""
 
 _PAGE_COUNT_AT = 28  # in the header of an SQLite file; the first free page and their number follow
@@ -35,6 +35,7 @@ class Salvage:
 
 def read_all(connection: sqlite3.Connection) -> Contents:
     """Read and verify the whole file; raises Damaged or sqlite3.Error."""
+    files.check_schema(connection)
     verdict = connection.execute("PRAGMA quick_check(1)").fetchone()
     if verdict is None or verdict[0] != b"ok":
         raise Damaged(f"structure: {verdict}")
@@ -88,10 +89,8 @@ def finish(path: Path) -> None:
 def _set_aside(path: Path) -> None:
     aside = path.with_suffix(".damaged")
     files.remove(aside)
-    for suffix in (
-        "",
-        "-wal",
-    ):  # a log alone is swept away by `finish`; a file without its log would have lost something
+    # In this order: a log alone is swept away by `finish`, a file without its log would have lost something.
+    for suffix in ("", "-wal"):
         with suppress(FileNotFoundError):
             Path(f"{path}{suffix}").replace(f"{aside}{suffix}")
     Path(f"{path}-shm").unlink(missing_ok=True)
@@ -114,7 +113,10 @@ class _Rescue:
             return self._settle()
 
     def _take_from(self, source: sqlite3.Connection) -> None:
-        """Copy everything that can be verified; what came by an earlier way stays."""
+        """Copy everything that can be verified; what came by an earlier way stays.
+
+        Records of an epoch whose name is lost are left: under another name they might come to the collector twice.
+        """
         with suppress(sqlite3.Error, Damaged):
             self._state = self._state or files.read_state(source)
         with suppress(sqlite3.Error):
@@ -124,9 +126,10 @@ class _Rescue:
                 data = files.verified_shape(*values)
                 self._target.execute("INSERT OR IGNORE INTO shape VALUES (?, ?)", (values[0], data))
                 self._shapes.add(values[0])
-        for values in _records(source):
-            with suppress(Damaged):
-                self._keep(files.verified_row(values))
+        for index in {*self._names, *(self._state.epochs if self._state else ())}:
+            for values in _records(source, index):
+                with suppress(Damaged):
+                    self._keep(files.verified_row(values))
 
     def _keep(self, row: Row) -> None:
         if self._shapes.issuperset(row.split_shape_ids()):
@@ -140,9 +143,6 @@ class _Rescue:
             state.epochs.setdefault(index, EpochState(epoch, 1))
         kept = 0
         losses: list[Loss] = []
-        for index in self._used_indices():
-            if index not in state.epochs:  # nobody knows any more under which epoch these were sent
-                self._target.execute("DELETE FROM record WHERE id >> ? = ?", (files.SEQ_BITS, index))
         for index, epoch_state in state.epochs.items():
             seqs = self._seqs(index)
             kept += len(seqs)
@@ -159,10 +159,6 @@ class _Rescue:
         files.write_state(self._target, state)
         self._drop_unused_shapes()
         return kept
-
-    def _used_indices(self) -> list[int]:
-        query = "SELECT DISTINCT id >> ? FROM record"
-        return [index for (index,) in self._target.execute(query, (files.SEQ_BITS,))]
 
     def _seqs(self, index: int) -> list[int]:
         bounds = (files.make_id(index, 0), files.make_id(index, files.SEQ_MASK))
@@ -213,15 +209,20 @@ def _scan(source: sqlite3.Connection, query: str) -> Iterator[tuple[Any, ...]]:
         yield from source.execute(query)
 
 
-def _records(source: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
-    """Records from the first on, from the last back, and one by one where neither came through. Some come twice."""
-    query = f"SELECT {files.RECORD_COLUMNS} FROM record"  # noqa: S608
-    low, high = 0, 0
-    for values in _scan(source, f"{query} ORDER BY id"):
-        low = values[0]
+def _records(source: sqlite3.Connection, index: int) -> Iterator[tuple[Any, ...]]:
+    """Records of one epoch: from the first on, from the last back, and one by one where neither came through.
+
+    Some come twice.
+    """
+    query = f"SELECT {files.RECORD_COLUMNS} FROM record WHERE id BETWEEN {{}} AND {{}} ORDER BY id"  # noqa: S608
+    low, high = files.make_id(index, 0), files.make_id(index, files.SEQ_MASK)
+    unread = low
+    for values in _scan(source, query.format(low, high)):
+        unread = values[0] + 1
         yield values
-    for values in _scan(source, f"{query} WHERE id > {low} ORDER BY id DESC"):
-        high = values[0]
+    last = unread
+    for values in _scan(source, query.format(unread, high) + " DESC"):
+        last = values[0]
         yield values
-    for id_ in range(low + 1, min(high, low + MAX_ROW_PROBES)):
-        yield from _scan(source, f"{query} WHERE id = {id_}")
+    for id_ in range(unread, min(last, unread + MAX_ROW_PROBES)):
+        yield from _scan(source, query.format(id_, id_))

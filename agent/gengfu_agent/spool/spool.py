@@ -147,8 +147,11 @@ class Spool:
             files.write_epoch_name(w.connection, w.state.index, epoch)
             w.forget_empty_epochs()
 
-        if self.position().epoch != epoch:
-            self._write(work)
+        with self._lock:
+            if self.position().epoch != epoch:
+                self._write(work)
+                # Were the name lost with a damaged log, records sent under it would be sent again under another.
+                self._read(files.checkpoint)
 
     def acknowledge(self, epoch: int, ranges: Iterable[Range]) -> int:
         """Remove records that the collector has accounted for; return how many. Unknown numbers are ignored.
@@ -326,6 +329,7 @@ class Spool:
             finish(self._path)
             if not self._path.exists():
                 files.create(self._path)
+            files.check_header(self._path)
             connection = files.connect(self._path)
             try:
                 self._contents = read_all(connection)

@@ -19,6 +19,7 @@ MAX_WAITING_GAPS = 64
 
 _UNUSED_SHAPES = 256
 _FREE_PAGES = 256
+_PAGES_BACK_AT_ONCE = 64
 _DROP_BATCH = 16
 _FIND = "SELECT id, kind, age_base_ms, measured_at_ms, shape_ids FROM record"
 _Found = tuple[int, int, int, int, bytes]
@@ -151,7 +152,8 @@ class Work:
         if sum(1 for shape_id, count in self.before.uses.items() if count + self.uses[shape_id] == 0) > _UNUSED_SHAPES:
             self.sweep_shapes()
         if self.connection.execute("PRAGMA freelist_count").fetchone()[0] > _FREE_PAGES:
-            self.connection.execute(f"PRAGMA incremental_vacuum({_FREE_PAGES})").fetchall()
+            for _ in range(_PAGES_BACK_AT_ONCE):
+                self.connection.execute("PRAGMA incremental_vacuum(1)")
 
     def sweep_shapes(self) -> None:
         """Delete shapes that no record names any more."""
