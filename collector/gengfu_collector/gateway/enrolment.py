@@ -1,0 +1,201 @@
+"""The enrolment listener: the only door for machines without a valid certificate."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from gengfu_collector.errors import CollectorError, NotFound, Overloaded, Refused, UsageError
+from gengfu_collector.fleet.agents import MAX_MACHINE_ID_CHARACTERS, Machine
+from gengfu_collector.gateway import issuance
+from gengfu_collector.gateway.admission import Admission, Limited, enrolment_options
+from gengfu_collector.gateway.authority import Authority
+from gengfu_collector.gateway.challenges import Challenges
+from gengfu_collector.gateway.issuance import EnrolmentRequest, Issue, RecoveryRequest
+from gengfu_collector.gateway.listener import start_listener
+from gengfu_collector.store.writer import Writer
+from gengfu_collector.times import Clock
+from gengfu_proto.errors import MessageError
+from gengfu_proto.names import AGENT_ID_PATTERN
+from gengfu_proto.text import clean
+from gengfu_proto.v1 import enrolment_pb2, stream_pb2
+
+SERVICE = "gengfu.v1.Enrolment"
+ENROL_FLAG = "--enrol"
+
+T = TypeVar("T")
+Context = grpc.aio.ServicerContext[Any, Any]
+
+_log = logging.getLogger(__name__)
+
+_STATUS: tuple[tuple[type[Exception], grpc.StatusCode, str], ...] = (
+    (NotFound, grpc.StatusCode.UNAUTHENTICATED, "unknown"),
+    (Refused, grpc.StatusCode.PERMISSION_DENIED, "denied"),
+    (UsageError, grpc.StatusCode.INVALID_ARGUMENT, "bad_request"),
+    (MessageError, grpc.StatusCode.INVALID_ARGUMENT, "bad_request"),
+    (Overloaded, grpc.StatusCode.RESOURCE_EXHAUSTED, "limit"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamAddress:
+    """Where agents find the stream listener: its port, and HOST:PORT when that is not where they enrolled."""
+
+    port: int
+    address: str = ""
+
+
+class EnrolmentServicer:
+    """The calls of enrolment.proto. What is wrong is told by gRPC's status and one line that says what to do."""
+
+    def __init__(
+        self,
+        authority: Authority,
+        writer: Writer,
+        stream: StreamAddress,
+        clock: Clock,
+        admission: Admission,
+        challenges: Challenges | None = None,
+    ) -> None:
+        self._authority = authority
+        self._writer = writer
+        self._stream = stream
+        self._clock = clock
+        self._admission = admission
+        self._challenges = challenges or Challenges()
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """The service for a grpc.aio server."""
+        calls: dict[str, tuple[Callable[..., Any], type[Message]]] = {
+            "GetAuthority": (self.authority, enrolment_pb2.AuthorityRequest),
+            "Enrol": (self.enrol, enrolment_pb2.EnrolRequest),
+            "GetChallenge": (self.challenge, enrolment_pb2.ChallengeRequest),
+            "Recover": (self.recover, enrolment_pb2.RecoverRequest),
+        }
+        methods = {name: _unary(method, request) for name, (method, request) in calls.items()}
+        return grpc.method_handlers_generic_handler(SERVICE, methods)
+
+    async def authority(self, _request: enrolment_pb2.AuthorityRequest, context: Context) -> stream_pb2.Authority:
+        """The roots, and this machine's clock."""
+
+        async def answer() -> stream_pb2.Authority:
+            return stream_pb2.Authority(roots_pem=self._authority.bundle(), wall_clock_ms=self._clock())
+
+        return await self._guard(context, answer)
+
+    async def enrol(self, request: enrolment_pb2.EnrolRequest, context: Context) -> enrolment_pb2.Enrolled:
+        """A certificate for a token."""
+
+        async def answer() -> enrolment_pb2.Enrolled:
+            asked = EnrolmentRequest(
+                token_secret=request.token_secret,
+                csr_der=request.csr_der,
+                binding_key_der=request.binding_key_der,
+                machine=Machine(request.hostname, request.machine_id, request.agent_version, request.platform),
+            )
+            now_ms = self._clock()
+            return self._told(await self._write(lambda c: issuance.enrol(self._authority, c, asked, now_ms)))
+
+        return await self._guard(context, answer)
+
+    async def challenge(self, request: enrolment_pb2.ChallengeRequest, context: Context) -> enrolment_pb2.Challenge:
+        """A nonce to sign with the binding key. Given to anybody: whether there is such an agent is not told."""
+
+        async def answer() -> enrolment_pb2.Challenge:
+            return enrolment_pb2.Challenge(nonce=self._challenges.give(_agent_id(request.agent_id)))
+
+        return await self._guard(context, answer)
+
+    async def recover(self, request: enrolment_pb2.RecoverRequest, context: Context) -> enrolment_pb2.Enrolled:
+        """A certificate for a signature by the binding key."""
+
+        async def answer() -> enrolment_pb2.Enrolled:
+            asked = RecoveryRequest(
+                uid=_agent_id(request.agent_id),
+                nonce=request.nonce,
+                csr_der=request.csr_der,
+                signature=request.signature,
+                machine_id=clean(request.machine_id, MAX_MACHINE_ID_CHARACTERS, "machine_id"),
+            )
+            if not self._challenges.take(asked.nonce, asked.uid):
+                raise Refused("the challenge was used or is older than a minute: ask for a new one")
+            now_ms = self._clock()
+            return self._told(await self._write(lambda c: issuance.recover(self._authority, c, asked, now_ms)))
+
+        return await self._guard(context, answer)
+
+    def _told(self, issue: Issue) -> enrolment_pb2.Enrolled:
+        return enrolment_pb2.Enrolled(
+            agent_id=issue.agent.uid,
+            asset=issue.agent.asset,
+            certificate_pem=issue.certificate_pem,
+            roots_pem=self._authority.bundle(),
+            stream_port=self._stream.port,
+            stream_address=self._stream.address,
+        )
+
+    async def _guard(self, context: Context, work: Callable[[], Awaitable[T]]) -> T:
+        """Do the work within the limits; what goes wrong becomes a status, and is counted."""
+        try:
+            with self._admission.admit(context.peer()):
+                return await work()
+        except Limited as error:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+        except (CollectorError, MessageError) as error:
+            status, reason = _status(error)
+            self._admission.count(reason)
+            _log.info("enrolment_refused", extra={"peer": context.peer(), "reason": str(error)})
+            await context.abort(status, str(error))
+        except SQLAlchemyError:
+            # The writer has logged it; its text may hold parts of what is stored.
+            self._admission.count("store")
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the collector cannot write at present: try again later")
+
+    async def _write(self, function: Callable[[Connection], T]) -> T:
+        """Run on the writer's thread. A refusal undoes this call alone, not the transaction that it shares."""
+
+        def attempt(connection: Connection) -> T | CollectorError:
+            try:
+                with connection.begin_nested():
+                    return function(connection)
+            except CollectorError as refused:
+                return refused
+
+        result = await asyncio.wrap_future(self._writer.call(attempt))
+        if isinstance(result, CollectorError):
+            raise result
+        return result
+
+
+async def start_enrolment_server(
+    address: str, servicer: EnrolmentServicer, credentials: grpc.ServerCredentials
+) -> tuple[grpc.aio.Server, int]:
+    """Start the enrolment listener on HOST:PORT; return it with the port it got. Raises UsageError."""
+    return await start_listener(address, ENROL_FLAG, credentials, enrolment_options(), servicer.handler())
+
+
+def _unary(method: Callable[..., Any], request: type[Message]) -> grpc.RpcMethodHandler[Any, Any]:
+    return grpc.unary_unary_rpc_method_handler(
+        method, request_deserializer=request.FromString, response_serializer=lambda answer: answer.SerializeToString()
+    )
+
+
+def _status(error: Exception) -> tuple[grpc.StatusCode, str]:
+    for kind, status, reason in _STATUS:
+        if isinstance(error, kind):
+            return status, reason
+    return grpc.StatusCode.UNAVAILABLE, "store"
+
+
+def _agent_id(text: str) -> str:
+    if AGENT_ID_PATTERN.fullmatch(text) is None:
+        raise UsageError("this is not an agent id")
+    return text
