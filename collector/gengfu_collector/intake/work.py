@@ -56,6 +56,7 @@ class UnitOfWork:
         self.now_ms = now_ms
         self._undo: list[Callable[[], None]] = []
         self._inserts: dict[Table, list[dict[str, Any]]] = {table: [] for table in _INSERT_ORDER}
+        self._fresh: dict[tuple[str, int], dict[str, Any]] = {}
         self._updates: dict[Table, dict[int, dict[str, Any]]] = {}
         self._ledgers: dict[tuple[int, int], Ledger] = {}
         self._new_ledgers: set[tuple[int, int]] = set()
@@ -85,9 +86,15 @@ class UnitOfWork:
     def insert(self, table: Table, **values: Any) -> None:
         """Add a row at the flush."""
         self._inserts[table].append(values)
+        if "id" in values:
+            self._fresh[table.name, values["id"]] = values
 
     def update(self, table: Table, row_id: int, **values: Any) -> None:
-        """Change columns of a row at the flush; several changes of one row become one."""
+        """Change columns of a row at the flush; several changes of one row, and its insertion, become one."""
+        fresh = self._fresh.get((table.name, row_id))
+        if fresh is not None:
+            fresh.update(values)
+            return
         self._updates.setdefault(table, {}).setdefault(row_id, {}).update(values)
 
     def next_id(self, table: Table) -> int:
@@ -160,15 +167,15 @@ class UnitOfWork:
         return record
 
     def flush(self) -> None:
-        """Write every row, in an order that no foreign key minds."""
+        """Write every row: changes first, so that a fault that ends makes room for the next of its subject."""
         self._number_tickets()
+        for table, rows_by_id in self._updates.items():
+            _update_rows(self.connection, table, rows_by_id)
         for table in _INSERT_ORDER:
             rows = self._inserts[table]
             if rows:
                 self.connection.execute(insert(table), rows)
         self._flush_ledgers()
-        for table, rows_by_id in self._updates.items():
-            _update_rows(self.connection, table, rows_by_id)
 
     def _number_tickets(self) -> None:
         rows = self._inserts[ticket]
