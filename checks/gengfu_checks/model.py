@@ -84,8 +84,8 @@ class Problem:
 class Measurement:
     """One item as a check saw it.
 
-    `item` names what was looked at within the check (a mount point, an interface; "" for the only one), unique in a
-    run. `metrics` maps short metric names (declared by the check, base units) to finite values that may move with every run.
+    `item` names what was looked at within the check (a mount point; "" for the only one), unique in a run.
+    `metrics` maps short metric names (declared by the check, base units) to finite values that may move with every run.
     `facts` hold what is worth telling and stays put: a value that moves with every run is a metric, not a fact.
     `problem` is set when the check knows that something is wrong without a threshold.
     `unjudged` names metrics that no threshold may judge this time (a ratio of a disk with ample room left).

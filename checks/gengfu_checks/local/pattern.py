@@ -63,15 +63,16 @@ class Pattern:
         self._moves: dict[tuple[frozenset[int], str], frozenset[int]] = {}
 
     def search(self, text: str) -> bool:
-        """True when the pattern fits somewhere in the first 4096 characters."""
-        text = text[:MAX_TEXT_CHARS]
+        """True when the pattern fits within the first 4096 characters; the cut is no end of the text for `$`."""
         state = self._first
-        for character in text:
+        for character in text[:MAX_TEXT_CHARS]:
             if self._accept in state:
                 return True
             state = self._move(state, character)
+        if self._accept in state or len(text) > MAX_TEXT_CHARS:
+            return self._accept in state
         ends = {step for step in state if self._program[step].anchor == "$"}
-        return self._accept in state or self._accept in self._reach(ends, "$" if text else "^$")
+        return self._accept in self._reach(ends, "$" if text else "^$")
 
     def _move(self, state: frozenset[int], character: str) -> frozenset[int]:
         known = self._moves.get((state, character))

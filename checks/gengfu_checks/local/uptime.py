@@ -20,6 +20,7 @@ from gengfu_checks.local.programs import find_program, run_program
 from gengfu_checks.model import CheckKind, Context, Fact, Measurement, Metric, Problem, Status, Threshold
 
 MAX_PACKAGES = 8
+MAX_PACKAGE_CHARS = 60
 MAX_OUTPUT_BYTES = 65536
 ASK_AGAIN_S = 6 * 3600.0
 NEEDS_RESTARTING_TIMEOUT_S = 40.0
@@ -61,7 +62,7 @@ def newest_kernel(running: str, installed: Iterable[str]) -> str:
 
 def packages_of(mark: str) -> str:
     """The packages in the text of reboot-required.pkgs: sorted, without doubles, a few by name and the rest counted."""
-    names = sorted({line.strip() for line in mark.splitlines() if line.strip()})
+    names = sorted({line.strip()[:MAX_PACKAGE_CHARS] for line in mark.splitlines() if line.strip()})
     shown = ", ".join(names[:MAX_PACKAGES])
     return shown if len(names) <= MAX_PACKAGES else f"{shown} (+{len(names) - MAX_PACKAGES})"
 
@@ -74,6 +75,11 @@ def judge_needs_restarting(exit_code: int, output: str) -> Reboot:
         names = (line.lstrip()[2:] for line in output.splitlines() if line.lstrip().startswith("* "))
         return Reboot(True, {"packages": packages_of("\n".join(names))})
     return Reboot(None, {"not_known": f"{_NEEDS_RESTARTING} ended with {exit_code}"})
+
+
+def running_kernel() -> str:
+    """Release of the kernel that runs."""
+    return os.uname().release
 
 
 def measure(context: Context) -> list[Measurement]:
@@ -99,7 +105,7 @@ def _reboot(context: Context) -> Reboot:
     marked = _marked(_MARKS)
     if marked is not None:
         return marked
-    kernel = _kernel(os.uname().release, _BOOT)
+    kernel = _kernel(running_kernel(), _BOOT)
     return kernel if kernel.pending else _asked(context, kernel)
 
 
