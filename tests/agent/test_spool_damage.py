@@ -50,7 +50,12 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Filled:
 def offsets_of(size: int, samples: int) -> list[int]:
     if EXHAUSTIVE:
         return list(range(size))
-    heads = [*range(0, 110, 3), *range(4096 * 2, 4096 * 2 + 60, 4), *range(4096 * 5, 4096 * 5 + 60, 4)]
+    heads = [
+        *range(0, 110, 3),
+        *range(3300, 4096, 13),
+        *range(4096 * 2, 4096 * 2 + 60, 4),
+        *range(4096 * 5, 4096 * 5 + 60, 4),
+    ]
     return sorted({offset for offset in (*heads, *range(0, size, max(size // samples, 1))) if offset < size})
 
 

@@ -45,6 +45,9 @@ CREATE TABLE record (
 );
 """
 
+UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
+"""What reading a damaged file raises; the second when damaged text gets into an error message of SQLite."""
+
 _STATEMENTS = _SCHEMA.strip().removesuffix(";").split(";\n")
 
 RECORD_COLUMNS = "id, kind, measured_at_ms, age_base_ms, checks, shape_ids, checksum, body"
@@ -216,13 +219,13 @@ def transaction(connection: sqlite3.Connection, *, durable: bool) -> Iterator[No
         yield
         connection.execute("COMMIT")
     except BaseException:
-        with suppress(sqlite3.Error):  # SQLite has rolled back already after some errors
+        with suppress(*UNREADABLE):  # SQLite has rolled back already after some errors
             connection.execute("ROLLBACK")
         raise
 
 
-def as_damage_or_full(error: sqlite3.Error) -> Damaged | SpoolFull:
-    """Return what an error of SQLite means for a spool."""
+def as_damage_or_full(error: Exception) -> Damaged | SpoolFull:
+    """Return what one of the UNREADABLE errors means for a spool."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
     transient = {
         sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM,

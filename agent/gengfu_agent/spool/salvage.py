@@ -14,7 +14,7 @@ from typing import Any
 from gengfu_agent.errors import SpoolFull
 from gengfu_agent.spool import file as files
 from gengfu_agent.spool.entry import RecordKind
-from gengfu_agent.spool.file import Damaged, EpochState, Row, State
+from gengfu_agent.spool.file import UNREADABLE, Damaged, EpochState, Row, State
 from gengfu_agent.spool.loss import Loss, add_losses, read_losses
 from gengfu_agent.spool.ranges import missing_in
 from gengfu_agent.spool.work import Contents
@@ -73,7 +73,7 @@ def salvage(damaged: Path, error: str) -> Salvage:
         files.rename(target_path, finished)
         _set_aside(damaged)
         finish(damaged)
-    except (sqlite3.Error, OSError) as failure:
+    except (*UNREADABLE, OSError) as failure:
         raise SpoolFull(f"a damaged spool cannot be mended now: {failure}") from failure
     return Salvage(error, kept)
 
@@ -117,9 +117,9 @@ class _Rescue:
 
         Records of an epoch whose name is lost are left: under another name they might come to the collector twice.
         """
-        with suppress(sqlite3.Error, Damaged):
+        with suppress(*UNREADABLE, Damaged):
             self._state = self._state or files.read_state(source)
-        with suppress(sqlite3.Error):
+        with suppress(*UNREADABLE):
             self._names = files.read_epoch_names(source) | self._names
         for values in _scan(source, "SELECT id, data FROM shape"):
             with suppress(Damaged):
@@ -176,12 +176,12 @@ class _Rescue:
 
 def _ways_to_read(damaged: Path) -> Iterator[sqlite3.Connection]:
     """The file as it is; then a copy whose first page (header and schema) is put right, with its log and without."""
-    with suppress(sqlite3.Error):
+    with suppress(*UNREADABLE):
         yield files.connect(damaged)
     healed = damaged.with_suffix(".healed")
     for with_log in (True, False):
         files.remove(healed)
-        with suppress(sqlite3.Error):
+        with suppress(*UNREADABLE):
             _heal(damaged, healed, with_log)
             yield files.connect(healed)
     files.remove(healed)
@@ -205,7 +205,7 @@ def _heal(damaged: Path, healed: Path, with_log: bool) -> None:
 
 def _scan(source: sqlite3.Connection, query: str) -> Iterator[tuple[Any, ...]]:
     """Rows of a query as far as the file can be read."""
-    with suppress(sqlite3.Error):
+    with suppress(*UNREADABLE):
         yield from source.execute(query)
 
 

@@ -349,7 +349,7 @@ class Spool:
 def _translated_errors() -> Iterator[None]:
     try:
         yield
-    except sqlite3.Error as error:
+    except files.UNREADABLE as error:
         raise files.as_damage_or_full(error) from error
     except OSError as error:
         raise SpoolFull(f"the spool cannot be opened: {error}") from error
