@@ -1,0 +1,107 @@
+"""The inspection folder: every profile of the organisation, on top of the built-in ones. All or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import tzinfo
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+
+from gengfu_collector.errors import ConfigurationError
+from gengfu_collector.fleet.matching import fits
+from gengfu_collector.fleet.plans import AssetOrders, orders, validate
+from gengfu_collector.fleet.profiles import Profile, read_profile
+from gengfu_collector.fleet.time_zone import time_zone
+from gengfu_collector.fleet.toml_table import Table, parse, read_file, shown
+
+BUILT_IN_PREFIX = "built-in "
+FILE_KEYS = ("profile",)
+MAX_FILES = 1_000
+MAX_PROFILES = 2_000
+MAX_KEPT_ORDERS = 4_096
+
+
+class Inspection:
+    """What is inspected where. Immutable; safe to use from several threads.
+
+    `profiles` stand in the order in which they are put together: built-in ones, then files by name, then as written.
+    `warnings` are lines about things that work but may not be meant.
+    """
+
+    def __init__(self, profiles: Sequence[Profile], zone: tzinfo, warnings: Sequence[str] = ()) -> None:
+        validate(profiles, zone)
+        self.profiles = tuple(profiles)
+        self.zone = zone
+        self.warnings = tuple(warnings)
+        # Thousands of assets share a few sets of profiles.
+        self._orders = lru_cache(maxsize=MAX_KEPT_ORDERS)(lambda chosen: orders(chosen, zone))
+
+    def profiles_for(self, asset_class: str, labels: Mapping[str, str]) -> tuple[Profile, ...]:
+        """The profiles that fit an asset, in order."""
+        return tuple(profile for profile in self.profiles if fits(profile.match, asset_class, labels))
+
+    def for_asset(self, asset_class: str, labels: Mapping[str, str]) -> AssetOrders:
+        """What the agent of such an asset does, and how its findings are judged. Fails for no asset."""
+        return self._orders(self.profiles_for(asset_class, labels))
+
+
+def load_inspection(folder: Path | None, zone: tzinfo | None = None) -> Inspection:
+    """Return the built-in profiles and those of every *.toml file in the folder and below it, but for hidden ones.
+
+    Hours are wall time of `zone`, by default that of this machine. Raises ConfigurationError with file, line and what
+    is allowed.
+    """
+    tables = list(_built_in_files())
+    if folder is not None:
+        tables += _files(folder)
+    warnings: list[str] = []
+    profiles: list[Profile] = []
+    by_name: dict[str, Profile] = {}
+    for file in tables:
+        file.require_known(FILE_KEYS)
+        for table in file.tables("profile"):
+            profile = read_profile(table, warnings)
+            first = by_name.setdefault(profile.name, profile)
+            if first is not profile:
+                raise _duplicate(profile, first)
+            profiles.append(profile)
+    if len(profiles) > MAX_PROFILES:
+        raise profiles[MAX_PROFILES].table.error(f"at most {MAX_PROFILES} profiles are allowed")
+    return Inspection(profiles, zone or time_zone(), warnings)
+
+
+def _duplicate(profile: Profile, first: Profile) -> ConfigurationError:
+    hint = ""
+    if first.table.file.startswith(BUILT_IN_PREFIX):
+        hint = "; to change what it does, give single keys of its checks in a profile with a name of your own"
+    return profile.table.error(
+        f"there is a profile {shown(profile.name)} already ({first.table.file}:{first.table.line()}){hint}", "name"
+    )
+
+
+def _built_in_files() -> Iterator[Table]:
+    folder = resources.files("gengfu_collector.fleet") / "builtin"
+    for file in sorted(folder.iterdir(), key=lambda file: file.name):
+        if file.name.endswith(".toml"):
+            yield parse(file.read_text(encoding="utf-8"), BUILT_IN_PREFIX + file.name)
+
+
+def _files(folder: Path) -> list[Table]:
+    try:
+        found = sorted(_visible_files(folder), key=lambda path: path.relative_to(folder).as_posix())
+    except OSError as error:
+        raise ConfigurationError(f"cannot be read: {error.strerror}", file=str(error.filename or folder)) from None
+    if len(found) > MAX_FILES:
+        raise ConfigurationError(f"at most {MAX_FILES} files are allowed", file=str(folder))
+    return [read_file(path, str(path)) for path in found]
+
+
+def _visible_files(folder: Path) -> Iterator[Path]:
+    for path in folder.iterdir():
+        if path.name.startswith("."):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            yield from _visible_files(path)
+        elif path.suffix == ".toml":
+            yield path

@@ -1,0 +1,150 @@
+"""An asset's orders as people and scripts see them, and what differs between two of them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gengfu_checks.model import Threshold
+from gengfu_collector.fleet.plans import AssetOrders
+from gengfu_collector.fleet.toml_table import duration
+from gengfu_proto.convert.plan import PlannedCheck
+
+Json = dict[str, object]
+Values = dict[str, object]
+"""Effective values by key: `every_s`, `confirm`, `set.pattern`, `thresholds.used_ratio.warning` ..."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanChange:
+    """What differs. `changed` maps check name to key to (old, new); None stands for a key that is not there."""
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    changed: Mapping[str, Mapping[str, tuple[object, object]]] = field(default_factory=dict)
+    absence: Mapping[str, tuple[object, object]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed or self.changed or self.absence)
+
+    def as_json(self) -> Json:
+        """Lists of names, and objects of {"old": , "new": } by key."""
+        return {
+            "added": list(self.added),
+            "removed": list(self.removed),
+            "changed": {name: _pairs(keys) for name, keys in self.changed.items()},
+            "absence": _pairs(self.absence),
+        }
+
+    def lines(self) -> list[str]:
+        """One line for each check that differs."""
+        lines = [f"+ {name}" for name in self.added]
+        lines += [f"- {name}" for name in self.removed]
+        lines += [f"~ {name}: {_change_text(keys)}" for name, keys in self.changed.items()]
+        return lines + ([f"~ absence: {_change_text(self.absence)}"] if self.absence else [])
+
+
+def change(old: AssetOrders, new: AssetOrders) -> PlanChange:
+    """Return what differs in effect; empty exactly when plan, rules and absence are equal."""
+    before, after = _by_check(old), _by_check(new)
+    differing = {name: _differing(before[name], after[name]) for name in before if name in after}
+    return PlanChange(
+        added=tuple(name for name in after if name not in before),
+        removed=tuple(name for name in before if name not in after),
+        changed={name: keys for name, keys in differing.items() if keys},
+        absence=_differing(_absence_values(old), _absence_values(new)),
+    )
+
+
+def orders_json(orders: AssetOrders) -> Json:
+    """The effective values, and by key which profile set them; others have the default of the check's kind."""
+    checks = [
+        {"name": name, **values, "set_by": dict(orders.origins[name])} for name, values in _by_check(orders).items()
+    ]
+    absence = _absence_values(orders) | {"set_by": dict(orders.absence_origins)}
+    return {"plan_version": orders.plan.version, "checks": checks, "absence": absence}
+
+
+def orders_lines(orders: AssetOrders) -> list[str]:
+    """One line for each check and one for absence: the effective values, and which profile set what."""
+    return [check_line(orders, check) for check in orders.plan.checks] + [absence_line(orders)]
+
+
+def check_line(orders: AssetOrders, check: PlannedCheck) -> str:
+    """The line of one check."""
+    rule = orders.rules[check.name]
+    return (
+        f"{check.name}: every {duration(check.every_s)}, timeout {duration(check.timeout_s)}, confirm {rule.confirm}, "
+        f"recover {rule.recover}, at most {rule.worst.word}{_set_by(orders.origins[check.name])}"
+    )
+
+
+def absence_line(orders: AssetOrders) -> str:
+    """The line that says when silence is a fault."""
+    after = duration(orders.absence.after_s)
+    return f"absence: after {after}, expected {orders.absence.expected.text}{_set_by(orders.absence_origins)}"
+
+
+def _by_check(orders: AssetOrders) -> dict[str, Values]:
+    return {check.name: _check_values(orders, check) for check in orders.plan.checks}
+
+
+def _check_values(orders: AssetOrders, check: PlannedCheck) -> Values:
+    rule = orders.rules[check.name]
+    values: Values = {
+        "kind": check.kind,
+        "every_s": check.every_s,
+        "timeout_s": check.timeout_s,
+        "confirm": rule.confirm,
+        "recover": rule.recover,
+        "severity": rule.worst.word,
+    }
+    for name, value in sorted(check.settings.items()):
+        values[f"set.{name}"] = list(value) if isinstance(value, tuple) else value
+    for threshold in check.thresholds:
+        values.update(_threshold_values(threshold))
+    return values
+
+
+def _threshold_values(threshold: Threshold) -> Values:
+    found: Values = {
+        "warning": threshold.warning,
+        "critical": threshold.critical,
+        "hysteresis": threshold.hysteresis,
+        "direction": threshold.direction.value,
+        # A list, because the first glob that fits an item wins.
+        "items": [[item, limits.warning, limits.critical] for item, limits in threshold.items.items()],
+    }
+    return {f"thresholds.{threshold.metric}.{key}": value for key, value in found.items() if value not in (None, [])}
+
+
+def _absence_values(orders: AssetOrders) -> Values:
+    return {"after_s": orders.absence.after_s, "expected": orders.absence.expected.text}
+
+
+def _differing(before: Values, after: Values) -> dict[str, tuple[object, object]]:
+    keys = dict.fromkeys((*before, *after))
+    return {key: (before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)}
+
+
+def _pairs(keys: Mapping[str, tuple[object, object]]) -> Json:
+    return {key: {"old": old, "new": new} for key, (old, new) in keys.items()}
+
+
+def _change_text(keys: Mapping[str, tuple[object, object]]) -> str:
+    return "; ".join(
+        f"{key.removesuffix('_s')} {_text(key, old)} -> {_text(key, new)}" for key, (old, new) in keys.items()
+    )
+
+
+def _text(key: str, value: object) -> str:
+    if value is None:
+        return "none"
+    return duration(value) if key.endswith("_s") and isinstance(value, float) else str(value)
+
+
+def _set_by(origins: Mapping[str, str]) -> str:
+    keys_of: dict[str, list[str]] = {}
+    for key, profile in origins.items():
+        keys_of.setdefault(profile, []).append(key)
+    return "".join(f"; {profile} set {', '.join(sorted(keys))}" for profile, keys in keys_of.items())

@@ -1,0 +1,136 @@
+"""What an inspection folder means, and what a change of it would do: `config check` and `config diff`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import tzinfo
+from pathlib import Path
+
+from gengfu_collector.fleet.classes import ASSET_CLASSES
+from gengfu_collector.fleet.inspection import Inspection, load_inspection
+from gengfu_collector.fleet.matching import CLASS, Match
+from gengfu_collector.fleet.plan_view import Json, PlanChange, absence_line, change, check_line, orders_json
+from gengfu_collector.fleet.profiles import Profile
+
+NamedAsset = tuple[str, str, Mapping[str, str]]
+"""Name, class and labels."""
+
+NAMES_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class FolderReview:
+    """What `config check` says of a folder that was accepted."""
+
+    inspection: Inspection
+
+    def as_json(self) -> Json:
+        """`warnings`, and `profiles` in their order, each with the plan of an example: an asset that just fits it."""
+        return {
+            "profiles": [self._profile_json(profile) for profile in self.inspection.profiles],
+            "warnings": list(self.inspection.warnings),
+        }
+
+    def lines(self) -> list[str]:
+        """The same for people; of each example only what the profile itself has a say in."""
+        warnings = self.inspection.warnings
+        lines = [f"{_count(len(self.inspection.profiles), 'profile')}, {_count(len(warnings), 'warning')}"]
+        lines += [f"warning: {warning}" for warning in warnings]
+        for profile in self.inspection.profiles:
+            lines += ["", *self._profile_lines(profile)]
+        return lines
+
+    def _profile_lines(self, profile: Profile) -> list[str]:
+        asset_class, labels = example(profile.match)
+        orders = self.inspection.for_asset(asset_class, labels)
+        own = {check.name for check in profile.checks}
+        planned = {check.name: check for check in orders.plan.checks}
+        place = f"{profile.table.file}:{profile.table.line()}"
+        asset = " ".join([f"{CLASS}={asset_class}", *(f"{key}={value}" for key, value in labels.items())])
+        lines = [f"{profile.name} ({place}): {_count(len(own), 'check')} for {_match_text(profile.match)}"]
+        lines += [f"  {check_line(orders, planned[name])}" for name in sorted(own & planned.keys())]
+        lines += [f"  {name}: taken out" for name in sorted(own - planned.keys())]
+        lines += [f"  {absence_line(orders)}"] if profile.absence is not None else []
+        others = len(planned.keys() - own)
+        return [*lines, f"  for {asset}, with {_count(others, 'check')} of other profiles"]
+
+    def _profile_json(self, profile: Profile) -> Json:
+        asset_class, labels = example(profile.match)
+        return {
+            "name": profile.name,
+            "file": profile.table.file,
+            "line": profile.table.line(),
+            "match": {key: sorted(values) for key, values in profile.match.items()},
+            "checks": [check.name for check in profile.checks],
+            "example": {CLASS: asset_class, "labels": labels}
+            | orders_json(self.inspection.for_asset(asset_class, labels)),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What another inspection folder would change: the changes, each with the names of all its assets."""
+
+    assets: int
+    changes: tuple[tuple[tuple[str, ...], PlanChange], ...]
+
+    def as_json(self) -> Json:
+        """`assets` (how many were looked at) and `changes`, each with `assets` (names) and what differs."""
+        return {
+            "assets": self.assets,
+            "changes": [{"assets": list(names), **change.as_json()} for names, change in self.changes],
+        }
+
+    def lines(self) -> list[str]:
+        """The same for people."""
+        changing = sum(len(names) for names, _ in self.changes)
+        lines = [f"{changing} of {_count(self.assets, 'asset')} would change"]
+        for names, plan_change in self.changes:
+            lines += ["", _names_text(names), *(f"  {line}" for line in plan_change.lines())]
+        return lines
+
+
+def check_folder(folder: Path | None, zone: tzinfo | None = None) -> FolderReview:
+    """Load a folder as the collector would; raises ConfigurationError."""
+    return FolderReview(load_inspection(folder, zone))
+
+
+def diff(old: Inspection, new: Inspection, assets: Iterable[NamedAsset]) -> Difference:
+    """Return which assets' plans, rules or absence change from one inspection folder to another, and how."""
+    fitting: dict[tuple[tuple[Profile, ...], tuple[Profile, ...]], list[NamedAsset]] = {}
+    count = 0
+    for asset in assets:
+        _, asset_class, labels = asset
+        sets = old.profiles_for(asset_class, labels), new.profiles_for(asset_class, labels)
+        fitting.setdefault(sets, []).append(asset)
+        count += 1
+    alike: dict[str, tuple[list[str], PlanChange]] = {}
+    for same in fitting.values():
+        _, asset_class, labels = same[0]
+        found = change(old.for_asset(asset_class, labels), new.for_asset(asset_class, labels))
+        if found:
+            alike.setdefault(repr(found), ([], found))[0].extend(name for name, _, _ in same)
+    changes = [(tuple(sorted(names)), found) for names, found in alike.values()]
+    return Difference(count, tuple(sorted(changes, key=lambda entry: entry[0])))
+
+
+def example(match: Match) -> tuple[str, dict[str, str]]:
+    """Class and labels of an asset that fits and has no more labels than it needs."""
+    classes = match.get(CLASS, ASSET_CLASSES)
+    labels = {key: min(values) for key, values in sorted(match.items()) if key != CLASS}
+    return next(name for name in ASSET_CLASSES if name in classes), labels
+
+
+def _match_text(match: Match) -> str:
+    rules = [f"{key} {' or '.join(sorted(values))}" for key, values in sorted(match.items())]
+    return ", ".join(rules) or "every asset"
+
+
+def _names_text(names: tuple[str, ...]) -> str:
+    shown = ", ".join(names[:NAMES_SHOWN])
+    return shown if len(names) <= NAMES_SHOWN else f"{shown} and {len(names) - NAMES_SHOWN} more"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
