@@ -148,18 +148,20 @@ def test_a_zombie_does_not_count(bench: Callable[..., Any], marker: str, start_m
 
 def test_the_asking_process_does_not_count_itself(marker: str) -> None:
     code = (
-        "import sys, time\n"
+        "import os, sys, time\n"
         "from gengfu_checks.local.process import CHECK\n"
         "from gengfu_checks.model import Context\n"
         "from gengfu_checks.settings import resolve_settings\n"
-        "settings = resolve_settings(CHECK, {'pattern': sys.argv[-1].partition('=')[2]})\n"
+        "settings = resolve_settings(CHECK, {'pattern': os.environ['PATTERN']})\n"
         "context = Context(settings, {}, time.time, time.monotonic, 10.0)\n"
         "print(int(CHECK.measure(context)[0].metrics['count']))\n"
     )
+    having_it = [sys.executable, "-c", code, marker]
     asking = [sys.executable, "-c", code, "gengfu-agent", "check", "process", "--set", f"pattern={marker}"]
     through_a_shell = ["/bin/sh", "-c", '"$@"; exit $?', "sh", *asking]
-    for argv in (asking, through_a_shell):
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
+    environment = {**os.environ, "PATTERN": marker}
+    for argv in (having_it, asking, through_a_shell):
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True, env=environment)
         assert done.stdout == "0\n"
 
 
