@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 from google.protobuf.message import DecodeError
 
 from gengfu_collector.errors import Overloaded
+from gengfu_collector.faults.model import Rule
 from gengfu_collector.gateway import messages
 from gengfu_collector.gateway.messages import MAX_NUMBER, DrainReason
 from gengfu_collector.intake.greeting import Greeted
@@ -32,6 +35,23 @@ DEFAULT_RETRY_MS = 5_000
 _shapes: weakref.WeakValueDictionary[bytes, Shape] = weakref.WeakValueDictionary()
 
 
+class Absence(Protocol):
+    """When silence is a fault."""
+
+    def absent_after_ms(self, last_seen_ms: int) -> int | None:
+        """The moment from which silence is a fault; None: never."""
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What an asset's profiles ask for: the plan as sent, the rules to judge by, and when silence is a fault."""
+
+    plan: bytes
+    plan_version: str
+    rules: Mapping[str, Rule]
+    absence: Absence
+
+
 class ProtocolError(Exception):
     """The agent did what the contract forbids; the text goes into the drain message."""
 
@@ -50,6 +70,7 @@ class AgentSession:
         self.host = host
         self.machine_id = machine_id
         self.plan_version = ""
+        self.orders: Orders | None = None
         self.skew_s = 0.0
         self.heard_at_s = time.monotonic()
         self.left = False

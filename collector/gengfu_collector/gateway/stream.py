@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import grpc
 from sqlalchemy import Connection, select
@@ -22,7 +22,7 @@ from gengfu_collector.faults.model import Rule
 from gengfu_collector.gateway import messages
 from gengfu_collector.gateway.certificates import PeerIdentity, uid_of
 from gengfu_collector.gateway.messages import DrainReason
-from gengfu_collector.gateway.session import AgentSession, ProtocolError, parse_up
+from gengfu_collector.gateway.session import AgentSession, Orders, ProtocolError, parse_up
 from gengfu_collector.intake.greeting import Greeted, accept_hello, end_stream, report_clone, set_rules
 from gengfu_collector.intake.live import LiveAgent
 from gengfu_collector.intake.pipeline import Intake
@@ -44,23 +44,6 @@ T = TypeVar("T")
 _log = logger(__name__)
 
 
-class Absence(Protocol):
-    """When silence is a fault."""
-
-    def absent_after_ms(self, last_seen_ms: int) -> int | None:
-        """The moment from which silence is a fault; None: never."""
-
-
-@dataclass(frozen=True, slots=True)
-class Orders:
-    """What an asset's profiles ask for: the plan as sent, the rules to judge by, and when silence is a fault."""
-
-    plan: bytes
-    plan_version: str
-    rules: Mapping[str, Rule]
-    absence: Absence
-
-
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What the listener needs from the rest of the collector."""
@@ -68,6 +51,7 @@ class Surroundings:
     intake: Intake
     orders_for: Callable[[str, Mapping[str, str]], Orders]
     renew: Callable[[Connection, int, bytes, int], bytes]
+    roots: Callable[[], bytes]
     now_ms: Callable[[], int]
     heartbeat_every_s: float = 15.0
 
@@ -78,6 +62,7 @@ class StreamGateway:
     def __init__(self, around: Surroundings) -> None:
         self._around = around
         self.sessions: dict[int, AgentSession] = {}
+        self.opened = 0
         self.refused: dict[str, int] = {}
         self.draining = False
 
@@ -111,11 +96,16 @@ class StreamGateway:
                 session.end(DrainReason.REBALANCE, 1_000, "nothing was heard for three heartbeats")
 
     async def give_orders(self, agent_id: int) -> bool:
-        """Send a connected agent its plan if it has changed, and judge by the new rules; True when it has."""
+        """Judge a connected agent by its present rules, and send it its plan when that is another; True when it is."""
         session = self.sessions.get(agent_id)
-        if session is None:
+        shown = self._around.intake.live.agents.get(agent_id)
+        if session is None or shown is None:
             return False
-        orders = await self._orders(agent_id)
+        orders = self._around.orders_for(shown.asset_class, shown.labels)
+        if orders is session.orders:
+            return False
+        session.orders = orders
+        await _result(self._around.intake.execute(lambda work: set_rules(work, work.agent(agent_id), orders.rules)))
         if orders.plan_version == session.plan_version:
             return False
         self._send_plan(session, orders)
@@ -167,7 +157,10 @@ class StreamGateway:
         session.send(messages.welcome(greeted, token, heartbeat_ms, now_ms, *session.opening_credit))
         if hello.plan_version != orders[0].plan_version:
             self._send_plan(session, orders[0])
+        session.send(messages.authority(self._around.roots(), now_ms))
         session.plan_version = orders[0].plan_version
+        session.orders = orders[0]
+        self.opened += 1
         _log.info("agent connected", agent=session.uid, asset=session.asset, epoch=greeted.epoch)
         return session
 
@@ -212,15 +205,6 @@ class StreamGateway:
     def _send_plan(self, session: AgentSession, orders: Orders) -> None:
         session.plan_version = orders.plan_version
         session.send(messages.plan(orders.plan))
-
-    async def _orders(self, agent_id: int) -> Orders:
-        def judge(work: UnitOfWork) -> Orders:
-            record = work.agent(agent_id)
-            orders = self._around.orders_for(record.asset_class, record.labels)
-            set_rules(work, record, orders.rules)
-            return orders
-
-        return await _result(self._around.intake.execute(judge))
 
     async def _serve(
         self, context: grpc.aio.ServicerContext[bytes, bytes], session: AgentSession, identity: PeerIdentity

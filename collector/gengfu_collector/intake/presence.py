@@ -64,3 +64,10 @@ def note_overdue(work: UnitOfWork, connected: Collection[int]) -> list[int]:
         observe_one(work, work.agent(row.id), AT_ONCE, PRESENCE, Observed(finding.status, finding.code), occasion)
         overdue.append(row.id)
     return overdue
+
+
+def note_seen(work: UnitOfWork, connected: Collection[int]) -> int:
+    """Note that these agents are there now, for the time after a collector that ended without a word."""
+    for agent_id in connected:
+        work.update(agent, agent_id, last_seen_at_ms=work.now_ms)
+    return len(connected)

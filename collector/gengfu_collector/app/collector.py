@@ -1,0 +1,238 @@
+"""A running collector: its parts, its listeners, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Mapping, Sequence
+
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+
+from gengfu_collector.admin.desk import Desk
+from gengfu_collector.admin.socket import SOCKET_FILE, AdminSocket
+from gengfu_collector.app.store import Store, open_store, store_figures
+from gengfu_collector.app.upkeep import Upkeep
+from gengfu_collector.config import CollectorConfig
+from gengfu_collector.errors import CollectorError
+from gengfu_collector.faults.model import Rule
+from gengfu_collector.fleet.assets import labels_of
+from gengfu_collector.fleet.inspection import load_inspection
+from gengfu_collector.fleet.plans import AssetOrders
+from gengfu_collector.gateway import issuance
+from gengfu_collector.gateway.admission import Admission, stream_options
+from gengfu_collector.gateway.enrolment import EnrolmentServicer, StreamAddress, start_enrolment_server
+from gengfu_collector.gateway.listener import start_listener
+from gengfu_collector.gateway.session import Orders
+from gengfu_collector.gateway.stream import StreamGateway, Surroundings
+from gengfu_collector.intake import presence
+from gengfu_collector.intake.live import LiveAgent, LiveTable
+from gengfu_collector.intake.pipeline import Intake, Meter
+from gengfu_collector.intake.records import AgentRecord
+from gengfu_collector.intake.submission import Outcome, Submission
+from gengfu_collector.intake.work import UnitOfWork
+from gengfu_collector.logs import logger
+from gengfu_collector.metrics.own import OwnMetrics, StoreFigures
+from gengfu_collector.metrics.pages import MetricsPages
+from gengfu_collector.store.database import Database
+from gengfu_collector.store.schema import agent, asset
+from gengfu_collector.times import wall_clock_ms
+from gengfu_collector.web.app import build_app
+from gengfu_collector.web.server import HttpServer, start_http
+
+DRAIN_RETRY_MS = 2_000
+
+_log = logger(__name__)
+
+
+class Collector:
+    """A running collector. `start` raises CollectorError; `stop` may be called at any time after."""
+
+    def __init__(self, config: CollectorConfig, store: Store, own: OwnMetrics) -> None:
+        self._config = config
+        self._store = store
+        self._own = own
+        self._inspection = load_inspection(config.inspection, config.zone)
+        self._orders: dict[int, tuple[AssetOrders, Orders]] = {}
+        self.live = LiveTable()
+        loop = asyncio.get_running_loop()
+        self.intake = Intake(
+            store.database, store.writer, self.live, loop.call_soon_threadsafe, wall_clock_ms, _IntakeMeter(own)
+        )
+        self.gateway = StreamGateway(
+            Surroundings(
+                intake=self.intake,
+                orders_for=self.orders_for,
+                renew=lambda connection, agent_id, csr, now_ms: issuance.renew(
+                    store.authority, connection, agent_id, csr, now_ms
+                ),
+                roots=store.authority.bundle,
+                now_ms=wall_clock_ms,
+            )
+        )
+        self.admission = Admission()
+        self.ports: dict[str, int] = {}
+        self._closing = contextlib.AsyncExitStack()
+
+    def orders_for(self, asset_class: str, labels: Mapping[str, str]) -> Orders:
+        """What the profiles in force ask of such an asset; the same object as long as that stays the same."""
+        found = self._inspection.for_asset(asset_class, labels)
+        kept = self._orders.get(id(found))
+        if kept is None or kept[0] is not found:
+            rules = {
+                name: Rule(confirm=rule.confirm, recover=rule.recover, worst=rule.worst)
+                for name, rule in found.rules.items()
+            }
+            kept = (found, Orders(found.wire, found.plan.version, rules, found.absence))
+            self._orders[id(found)] = kept
+        return kept[1]
+
+    async def start(self) -> None:
+        """Open the listeners, the admin socket and the regular work."""
+        await self._load()
+        streams, self.ports["stream"] = await start_listener(
+            str(self._config.listen.stream),
+            "--stream",
+            self._store.authority.stream_credentials(),
+            stream_options(),
+            self.gateway.handler(),
+        )
+        self._closing.push_async_callback(streams.stop, 1.0)
+        self._closing.callback(self.gateway.drain_all, DRAIN_RETRY_MS)
+        servicer = EnrolmentServicer(
+            self._store.authority,
+            self._store.writer,
+            StreamAddress(self.ports["stream"]),
+            wall_clock_ms,
+            self.admission,
+        )
+        enrolment, self.ports["enrol"] = await start_enrolment_server(
+            str(self._config.listen.enrol), servicer, self._store.authority.enrolment_credentials()
+        )
+        self._closing.push_async_callback(enrolment.stop, 0.5)
+        http = await self._start_http()
+        self._closing.push_async_callback(http.stop)
+        socket = AdminSocket(self._config.data / SOCKET_FILE, self._desk())
+        await socket.start()
+        self._closing.push_async_callback(socket.stop)
+        upkeep = Upkeep(self.intake, self.live, self.gateway, self._store.authority, self._config.report_days)
+        for work in (upkeep.sweep, upkeep.note_seen, upkeep.keep_house, self._own.watch_loop):
+            self._closing.push_async_callback(_cancel, asyncio.create_task(work()))
+
+    async def stop(self) -> None:
+        """Send the agents away, close everything."""
+        await self._closing.aclose()
+
+    def reload(self) -> None:
+        """Read the inspection folder anew; raises ConfigurationError, and then nothing has changed."""
+        inspection = load_inspection(self._config.inspection, self._config.zone)
+        self._inspection, self._orders = inspection, {}
+
+    async def give_orders(self) -> int:
+        """Send every connected agent whose plan has changed the new one; return how many."""
+        return sum([await self.gateway.give_orders(agent_id) for agent_id in list(self.gateway.sessions)])
+
+    def _desk(self) -> Desk:
+        return Desk(
+            database=self._store.database,
+            intake=self.intake,
+            authority=self._store.authority,
+            now_ms=wall_clock_ms,
+            inspection=lambda: self._inspection,
+            connected=lambda: self.gateway.connected,
+            end_stream=self.gateway.end,
+            reload=self.reload,
+            give_orders=self.give_orders,
+            running=True,
+        )
+
+    async def _load(self) -> None:
+        def load(work: UnitOfWork) -> list[LiveAgent]:
+            presence.grant_grace(work, self._absent_after)
+            rows = work.connection.execute(
+                select(agent.c.id, agent.c.uid, asset.c.name, asset.c["class"], asset.c.labels)
+                .join(asset)
+                .where(agent.c.state != "retired")
+            )
+            return [LiveAgent(row[0], row[1], row[2], row[3], labels_of(row[4])) for row in rows]
+
+        for shown in await asyncio.wrap_future(self.intake.execute(load)):
+            self.live.agents[shown.agent_id] = shown
+
+    async def _start_http(self) -> HttpServer:
+        address = self._config.listen.http
+        app = build_app(MetricsPages(self.live, self._own), self._readiness)
+        self._own.queued_writes.follow(lambda: self._store.writer.waiting + self.intake.waiting)
+        self._own.connected_agents.follow(lambda: len(self.gateway.sessions))
+        http = await start_http(address.host, address.port, app, self._own.http_refused.inc)
+        self.ports["http"] = http.port
+        return http
+
+    async def _readiness(self) -> Sequence[str]:
+        try:
+            await asyncio.wrap_future(
+                self._store.writer.call(lambda connection: connection.execute(select(1)).scalar())
+            )
+        except (SQLAlchemyError, CollectorError) as error:
+            return [f"the store cannot be written: {error}"]
+        return ["the collector is stopping"] if self.gateway.draining else []
+
+    def _absent_after(self, record: AgentRecord, last_seen_ms: int) -> int | None:
+        return self.orders_for(record.asset_class, record.labels).absence.absent_after_ms(last_seen_ms)
+
+
+class _IntakeMeter(Meter):
+    def __init__(self, own: OwnMetrics) -> None:
+        self._own = own
+
+    def finished(self, done: Sequence[Submission]) -> None:
+        now_s = asyncio.get_running_loop().time()
+        own = self._own
+        own.reports_received.inc(len(done))
+        for submission in done:
+            own.bytes_received.inc(len(submission.data))
+            if submission.outcome is Outcome.STORED:
+                own.reports_stored.inc()
+                own.findings_received.inc(sum(len(shape.findings) for shape, _ in submission.runs))
+                own.acknowledgement_latency.observe(now_s - submission.received_monotonic_s)
+            elif submission.outcome is Outcome.DUPLICATE:
+                own.reports_duplicate.inc()
+            elif submission.outcome is Outcome.REJECTED and submission.rejection is not None:
+                own.reports_rejected.inc(submission.rejection.reason.value)
+
+
+async def serve(config: CollectorConfig, announce: Callable[[Mapping[str, int]], None]) -> None:
+    """Run a collector until SIGINT or SIGTERM; SIGHUP reads the inspection folder anew. Raises CollectorError."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    figures: list[Database] = []
+    own = OwnMetrics(lambda: store_figures(figures[0]) if figures else StoreFigures())
+    with open_store(config, own.commit_duration.observe) as store:
+        figures.append(store.database)
+        collector = Collector(config, store, own)
+        try:
+            await collector.start()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, stopped.set)
+            loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(_reload(collector)))
+            announce(collector.ports)
+            _log.info("collector started", **{f"{name}_port": port for name, port in collector.ports.items()})
+            await stopped.wait()
+        finally:
+            await collector.stop()
+    _log.info("collector stopped")
+
+
+async def _reload(collector: Collector) -> None:
+    try:
+        collector.reload()
+        _log.info("inspection folder read anew", plans_sent=await collector.give_orders())
+    except CollectorError as error:
+        _log.error("inspection folder refused; nothing has changed", error=str(error))
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task

@@ -1,0 +1,111 @@
+"""Work that comes round by itself: silent streams and checks, absent agents, certificates, retention."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from gengfu_collector.errors import CollectorError
+from gengfu_collector.gateway.authority import Authority
+from gengfu_collector.gateway.stream import StreamGateway
+from gengfu_collector.intake import audit, presence
+from gengfu_collector.intake.live import LiveAgent, LiveTable
+from gengfu_collector.intake.observe import silence
+from gengfu_collector.intake.pipeline import Intake
+from gengfu_collector.intake.work import UnitOfWork
+from gengfu_collector.logs import logger
+from gengfu_collector.times import wall_clock_ms
+
+SWEEP_EVERY_S = 2.0
+NOTE_SEEN_EVERY_S = 30.0
+KEEP_HOUSE_EVERY_S = 3600.0
+DISCONNECTED_GRACE_S = 60.0
+SILENCE_GRACE_S = 30.0
+PAUSE_BETWEEN_BATCHES_S = 0.05
+DAY_MS = 24 * 3600 * 1000
+SHAPES_OUTLIVE_REPORTS_MS = 2 * DAY_MS
+
+_log = logger(__name__)
+
+
+class Upkeep:
+    """The regular work of one collector; each method runs until it is cancelled."""
+
+    def __init__(
+        self, intake: Intake, live: LiveTable, gateway: StreamGateway, authority: Authority, report_days: int
+    ) -> None:
+        self._intake = intake
+        self._live = live
+        self._gateway = gateway
+        self._authority = authority
+        self._report_days = report_days
+
+    async def sweep(self) -> None:
+        """Every few seconds: streams and checks that fell silent, agents that are overdue."""
+        async for _ in _every(SWEEP_EVERY_S):
+            self._gateway.end_silent()
+            now_s = asyncio.get_running_loop().time()
+            silent = [pair for shown in self._live.agents.values() for pair in self._silent_checks(shown, now_s)]
+            connected = frozenset(self._gateway.sessions)
+            await self._attempt(partial(_note_silence, silent=silent, connected=connected))
+
+    async def note_seen(self) -> None:
+        """Twice a minute: who is there, for the time after a collector that ends without a word."""
+        async for _ in _every(NOTE_SEEN_EVERY_S):
+            connected = list(self._gateway.sessions)
+            if connected:
+                await self._attempt(partial(presence.note_seen, connected=connected))
+
+    async def keep_house(self) -> None:
+        """Once an hour: certificates, and report bytes that are older than they are kept."""
+        async for _ in _every(KEEP_HOUSE_EVERY_S, at_once=True):
+            self._authority.renew(wall_clock_ms())
+            for warning in self._authority.expiry_warnings(wall_clock_ms()):
+                _log.warning("certificate near its end", certificate=warning.certificate, days=warning.days_left)
+            oldest_ms = wall_clock_ms() - self._report_days * DAY_MS
+            more = 1
+            while more:
+                more = await self._attempt(partial(_prune, older_than_ms=oldest_ms))
+                await asyncio.sleep(PAUSE_BETWEEN_BATCHES_S)
+            await self._attempt(partial(_prune_shapes, older_than_ms=oldest_ms - SHAPES_OUTLIVE_REPORTS_MS))
+
+    def _silent_checks(self, shown: LiveAgent, now_s: float) -> list[tuple[int, str]]:
+        if shown.agent_id in self._gateway.sessions:
+            return [(shown.agent_id, name) for name in shown.drop_silent(now_s, SILENCE_GRACE_S)]
+        newest_s = max((run.received_monotonic_s for run in shown.runs.values()), default=now_s)
+        if now_s - newest_s > DISCONNECTED_GRACE_S:
+            shown.clear()
+        return []
+
+    async def _attempt(self, function: Callable[[UnitOfWork], int]) -> int:
+        """Do what the next round does again: a store that cannot be written now is told, not fatal."""
+        try:
+            return await asyncio.wrap_future(self._intake.execute(function))
+        except (SQLAlchemyError, CollectorError) as error:
+            _log.error("regular work failed", error=str(error))
+            return 0
+
+
+def _note_silence(work: UnitOfWork, silent: Sequence[tuple[int, str]], connected: frozenset[int]) -> int:
+    for agent_id, check in silent:
+        silence(work, work.agent(agent_id), check)
+    return len(presence.note_overdue(work, connected))
+
+
+def _prune(work: UnitOfWork, older_than_ms: int) -> int:
+    return audit.prune(work.connection, older_than_ms)
+
+
+def _prune_shapes(work: UnitOfWork, older_than_ms: int) -> int:
+    return audit.prune_shapes(work.connection, older_than_ms)
+
+
+async def _every(period_s: float, *, at_once: bool = False) -> AsyncIterator[None]:
+    if at_once:
+        yield
+    while True:
+        await asyncio.sleep(period_s)
+        yield
