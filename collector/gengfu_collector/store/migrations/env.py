@@ -11,6 +11,8 @@ context.configure(
     target_metadata=metadata,
     render_as_batch=True,
     transaction_per_migration=False,
+    # SQLite can undo a change of schema; a start that is killed half-way leaves nothing behind.
+    transactional_ddl=True,
 )
 with context.begin_transaction():
     context.run_migrations()

@@ -1,0 +1,141 @@
+"""Printing for people and for scripts. What comes from outside is never taken for markup."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from gengfu_checks import guide
+
+PIPE_WIDTH = 500
+
+_COLOURS = {
+    "critical": "bold red",
+    "warning": "yellow",
+    "unknown": "magenta",
+    "no-data": "magenta",
+    "ok": "green",
+    "open": "bold red",
+    "acknowledged": "yellow",
+    "resolved": "green",
+    "active": "green",
+    "blocked": "red",
+}
+
+_HEADINGS_ZH = {
+    "number": "编号",
+    "state": "状态",
+    "asset": "资产",
+    "check": "检查项",
+    "item": "对象",
+    "code": "代码",
+    "severity": "级别",
+    "category": "分类",
+    "priority": "优先级",
+    "opened_at": "发生时间",
+    "closed_at": "关闭时间",
+    "resolved_at": "解决时间",
+    "name": "名称",
+    "class": "类别",
+    "labels": "标签",
+    "id": "标识",
+    "connected": "在线",
+    "last_seen_at": "最近在线",
+    "version": "版本",
+    "epoch": "纪元",
+    "high_water": "已收序号",
+    "ticket": "工单",
+    "status": "状态",
+    "since": "自",
+    "uses_left": "剩余次数",
+    "expires_at": "到期时间",
+    "title": "故障",
+}
+
+
+def in_chinese() -> bool:
+    """Whether the reader's locale is Chinese."""
+    return (os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG") or "").startswith("zh")
+
+
+def language() -> str:
+    """The reader's language, for the guide."""
+    return "zh" if in_chinese() else "en"
+
+
+def console() -> Console:
+    """Standard output; wide in a pipe, so that nothing is cut."""
+    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False, markup=False, emoji=False)
+
+
+def as_json(value: Any) -> None:
+    """Print a value for a script."""
+    print(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def rows(values: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """Print a list as a table."""
+    if not values:
+        print("无记录" if in_chinese() else "none", file=sys.stderr)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold", expand=False)
+    for column in columns:
+        table.add_column(heading(column), no_wrap=True, overflow="ellipsis")
+    for value in values:
+        table.add_row(*(_cell(value.get(column)) for column in columns))
+    console().print(table)
+
+
+def heading(column: str) -> str:
+    """A column's heading in the reader's language."""
+    return _HEADINGS_ZH.get(column, column) if in_chinese() else column.replace("_", " ")
+
+
+def facts(value: Mapping[str, Any], keys: Sequence[str]) -> None:
+    """Print one thing, a line a field."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for key in keys:
+        table.add_row(Text(heading(key), style="bold"), _cell(value.get(key)))
+    console().print(table)
+
+
+def line(text: str) -> None:
+    """Print one line as it is."""
+    console().print(text)
+
+
+def summary_of(code: str, item: str, data: Mapping[str, Any]) -> str:
+    """What a finding says, in the reader's language."""
+    breach = data.get("breach") or {}
+    return guide.summary(
+        code,
+        language(),
+        item,
+        data.get("facts") or {},
+        data.get("metrics") or {},
+        breach.get("limit"),
+        metric=breach.get("metric") or "",
+    )
+
+
+def title_of(code: str) -> str:
+    """The title of a code in the reader's language."""
+    return guide.article(code).text(language()).title
+
+
+def _cell(value: Any) -> Text:
+    if value is None:
+        return Text("-")
+    if isinstance(value, bool):
+        return Text("yes" if value else "no")
+    if isinstance(value, Mapping):
+        return Text(" ".join(f"{key}={part}" for key, part in value.items()) or "-")
+    text = str(value)
+    return Text(text, style=_COLOURS.get(text, ""))
