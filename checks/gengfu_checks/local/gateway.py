@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 IPV4_ROUTES = Path("/proc/net/route")
 IPV6_ROUTES = Path("/proc/net/ipv6_route")
 ARP_TABLE = Path("/proc/net/arp")
-LINKS = Path("/sys/class/net")
 
 DISCARD_PORT = 9
 FIRST_WAIT_S = 0.01
@@ -29,9 +30,7 @@ LONGEST_WAIT_S = 0.25
 _NO_WAY = frozenset((errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH))
 _UP, _REJECT = 0x1, 0x200
 _ARP_COMPLETE = 0x2
-_ETHERNET, _NO_ARP = 1, 0x80
 _HEX4, _HEX6 = re.compile(r"[0-9A-Fa-f]{8}"), re.compile(r"[0-9A-Fa-f]{32}")
-_LINK_NAME = re.compile(r"[^/\s\x00]{1,15}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,15 +137,10 @@ def read_arp() -> set[tuple[str, str]]:
 
 
 def uses_arp(link: str) -> bool:
-    """Whether neighbours on this link are asked for by ARP (Ethernet and Wi-Fi are)."""
-    if _LINK_NAME.fullmatch(link) is None or link in (".", ".."):
-        return False
-    try:
-        kind = int((LINKS / link / "type").read_text())
-        flags = int((LINKS / link / "flags").read_text(), 16)
-    except (OSError, ValueError):
-        return False
-    return kind == _ETHERNET and not flags & _NO_ARP
+    """Whether neighbours on this link are asked for by ARP, as on Ethernet and Wi-Fi."""
+    stats = psutil.net_if_stats().get(link)
+    flags = stats.flags.split(",") if stats is not None else []
+    return "broadcast" in flags and "noarp" not in flags
 
 
 def send(address: str) -> None:

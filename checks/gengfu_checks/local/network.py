@@ -74,9 +74,9 @@ class Link:
         return self.receive_errors + self.transmit_errors
 
     @property
-    def frames(self) -> int:
-        """Good and bad frames in both directions."""
-        return self.receive_packets + self.transmit_packets + self.errors
+    def packets(self) -> int:
+        """Good frames in both directions."""
+        return self.receive_packets + self.transmit_packets
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class ErrorWindow:
     """Where the counting of errors began, and the share that the last full count gave."""
 
     errors: int
-    frames: int
+    packets: int
     ratio: float | None = None
 
 
@@ -102,12 +102,13 @@ def next_window(link: Link, window: ErrorWindow | None) -> ErrorWindow:
     It is closed, and a new one begun, as soon as MIN_PACKETS frames have passed in it; until then the last share
     stands. Counters that went back begin anew.
     """
-    if window is None or link.frames < window.frames or link.errors < window.errors:
-        return ErrorWindow(link.errors, link.frames)
-    frames = link.frames - window.frames
+    if window is None or link.packets < window.packets or link.errors < window.errors:
+        return ErrorWindow(link.errors, link.packets)
+    errors = link.errors - window.errors
+    frames = link.packets - window.packets + errors
     if frames < MIN_PACKETS:
         return window
-    return ErrorWindow(link.errors, link.frames, (link.errors - window.errors) / frames)
+    return ErrorWindow(link.errors, link.packets, errors / frames)
 
 
 def measure_network(context: Context, system: System) -> Iterator[Measurement]:

@@ -28,12 +28,14 @@ from gengfu_checks.model import (
     Setting,
     SettingType,
     Status,
+    Threshold,
 )
 
 FAILED_UNITS = "os_service.failed_units"
 NOT_RUNNING = "os_service.not_running"
 FAILED = "os_service.failed"
 NOT_FOUND = "os_service.not_found"
+RESTARTING = "os_service.restarting"
 
 SYSTEMD_RUNNING = Path("/run/systemd/system")
 MAX_UNITS = 100
@@ -130,7 +132,19 @@ def measure_units(context: Context, system: System) -> Iterator[Measurement]:
         description = plain(unit.get("Description", ""))
         if description not in ("", name):
             facts["description"] = description
-        yield Measurement(plain(name), metrics_of(unit, system.monotonic()), facts, problem_of(unit))
+        metrics = metrics_of(unit, system.monotonic())
+        metrics |= _recent_restarts(name, metrics.get("restarts_total"), context)
+        yield Measurement(plain(name), metrics, facts, problem_of(unit))
+
+
+def _recent_restarts(name: str, total: float | None, context: Context) -> dict[str, float]:
+    """Restarts since the last run; systemd counts from 0 again after a start by hand."""
+    if total is None:
+        return {}
+    totals: dict[str, float] = context.memory.setdefault("restarts", {})
+    before = totals.get(name, total)
+    totals[name] = total
+    return {"recent_restarts": max(0.0, total - before)}
 
 
 def _failed_units(context: Context, system: System) -> Measurement:
@@ -191,6 +205,7 @@ CHECK = CheckKind(
         Metric("failed_units", "Units of systemd that have failed"),
         Metric("running", "1 when the unit is active"),
         Metric("restarts_total", "Times that systemd has started the unit again by itself", MetricType.COUNTER),
+        Metric("recent_restarts", "Times that systemd has started the unit again since the last run"),
         Metric("active_seconds", "Time since the unit became active"),
     ),
     codes=(FAILED_UNITS, NOT_RUNNING, FAILED, NOT_FOUND, CHECK_PROGRAM_FAILED),
@@ -200,5 +215,6 @@ CHECK = CheckKind(
         ),
         Setting("ignore", SettingType.TEXT_LIST, "failed units that do not matter, as globs (without units)", ()),
     ),
+    thresholds=(Threshold("recent_restarts", RESTARTING, warning=3),),
     usable=usable,
 )

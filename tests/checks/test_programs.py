@@ -1,0 +1,128 @@
+"""Running real programs: ended, failed, hanging, chattering, missing."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from gengfu_checks.errors import CannotMeasure
+from gengfu_checks.local.programs import find_program, run_program
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    return tmp_path / "script"
+
+
+def make(path: Path, body: str) -> str:
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def wait_until_gone(pid: int) -> bool:
+    """Whether a process has ended within ten seconds (a zombie has)."""
+    for _ in range(1000):
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except FileNotFoundError:
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_output_and_exit_code_come_back(script: Path) -> None:
+    output = run_program((make(script, 'echo "$1 $LC_ALL"; echo no >&2; exit 3'), "a b"), 10.0, 1000)
+    assert output.stdout == b"a b C\n"
+    assert output.exit_code == 3
+
+
+def test_the_program_gets_no_input_and_no_variables_of_ours(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GENGFU_SECRET", "canary")
+    output = run_program((make(script, 'cat; echo "[$GENGFU_SECRET]"; pwd'),), 10.0, 1000)
+    assert output.stdout == b"[]\n/\n"
+
+
+def test_a_program_killed_by_a_signal_says_so(script: Path) -> None:
+    assert run_program((make(script, "kill -9 $$"),), 10.0, 1000).exit_code == -9
+
+
+def test_a_hanging_program_is_killed_with_all_that_it_started(script: Path, tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    program = make(script, f"sleep 1000 & echo $! > {pid_file}.new; mv {pid_file}.new {pid_file}; wait")
+    with pytest.raises(CannotMeasure) as caught:
+        run_program((program,), 1.0, 1000)
+    assert caught.value.code == "check.program_failed"
+    assert caught.value.facts == {"program": program, "reason": "did not end within 1 s"}
+    assert wait_until_gone(int(pid_file.read_text()))
+
+
+def test_a_child_that_keeps_the_output_open_does_not_hold_us(script: Path, tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    program = make(script, f"sleep 1000 & echo $! > {pid_file}; exit 0")
+    with pytest.raises(CannotMeasure, match=r"check\.program_failed"):
+        run_program((program,), 1.0, 1000)
+    assert wait_until_gone(int(pid_file.read_text()))
+
+
+def test_a_program_that_closes_its_output_and_hangs_is_killed(script: Path) -> None:
+    with pytest.raises(CannotMeasure) as caught:
+        run_program((make(script, "exec >&-; exec sleep 1000"),), 0.5, 1000)
+    assert caught.value.facts["reason"] == "did not end within 0.5 s"
+
+
+def test_too_much_output_ends_the_program(script: Path) -> None:
+    with pytest.raises(CannotMeasure) as caught:
+        run_program((make(script, "exec yes"),), 60.0, 100_000)
+    assert caught.value.facts["reason"] == "printed more than 100000 bytes"
+
+
+def test_output_up_to_the_limit_is_whole(script: Path) -> None:
+    program = make(script, "head -c 300000 /dev/zero")
+    assert len(run_program((program,), 60.0, 300_000).stdout) == 300_000
+    with pytest.raises(CannotMeasure):
+        run_program((program,), 60.0, 299_999)
+
+
+def test_a_program_that_cannot_be_started_is_an_answer(tmp_path: Path) -> None:
+    with pytest.raises(CannotMeasure) as caught:
+        run_program((str(tmp_path / "nothing"),), 10.0, 1000)
+    assert caught.value.facts["reason"] == "cannot be started: No such file or directory"
+
+
+def test_relative_paths_are_a_defect_of_the_caller() -> None:
+    with pytest.raises(ValueError, match="not an absolute path"):
+        run_program(("sh", "-c", "true"), 10.0, 1000)
+
+
+def test_no_descriptors_are_left_open(script: Path) -> None:
+    program = make(script, "echo x")
+    run_program((program,), 10.0, 1000)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(20):
+        run_program((program,), 10.0, 1000)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_programs_are_found_in_the_order_of_the_folders(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    make(second / "tool", "true")
+    assert find_program("tool", (first, second)) == str(second / "tool")
+    (first / "tool").write_text("not executable")
+    assert find_program("tool", (first, second)) == str(second / "tool")
+    make(first / "tool", "true")
+    assert find_program("tool", (first, second)) == str(first / "tool")
+    assert find_program("absent", (first, second)) is None
+    assert find_program("sh") in ("/usr/bin/sh", "/bin/sh")
+
+
+@pytest.mark.parametrize("name", ["", "../sh", "a/b", "-x", ".", "sh\n", "sh sh"])
+def test_only_names_are_looked_for(name: str) -> None:
+    with pytest.raises(ValueError, match="not the name"):
+        find_program(name)
