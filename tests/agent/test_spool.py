@@ -93,6 +93,18 @@ def test_acknowledged_records_leave_and_strange_numbers_do_no_harm(path: Path, c
     assert (position.oldest_seq, position.next_seq, position.waiting) == (1, 11, 6)
 
 
+def test_what_is_held_is_told_by_epoch_in_ranges(path: Path, clock: StillClock) -> None:
+    spool = Spool.open(path, clock=clock)
+    put(spool, b"x")
+    assert spool.held() == {}, "the unnamed epoch means nothing to a collector"
+    for epoch in (9, 4):
+        spool.open_epoch(epoch)
+        for i in range(6):
+            put(spool, b"%d" % i)
+    spool.acknowledge(9, [(2, 3), (7, 7)])
+    assert spool.held() == {9: [(1, 1), (4, 6)], 4: [(1, 6)]}
+
+
 def test_a_new_epoch_starts_at_one_and_old_records_keep_their_numbers(path: Path, clock: StillClock) -> None:
     spool = Spool.open(path, clock=clock)
     spool.open_epoch(7)

@@ -158,6 +158,7 @@ def test_on_a_full_disk_reports_are_held_sent_from_memory_and_written_when_there
         assert spool.acknowledge(7, [(1, 3)]) == 2
         position = spool.position()
         assert (position.waiting, position.next_seq) == (4, 7)
+        assert spool.held() == {7: [(1, 1), (4, 6)]}
     assert spool.full_error is not None
     put(spool, b"after")
     assert spool.full_error is None

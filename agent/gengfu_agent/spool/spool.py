@@ -13,6 +13,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from heapq import merge
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,7 +23,7 @@ from gengfu_agent.spool import file as files
 from gengfu_agent.spool.entry import Entry, Position, RecordKind, entry_of, newest_of_each
 from gengfu_agent.spool.file import Damaged, EpochState, Row, State
 from gengfu_agent.spool.held import Held
-from gengfu_agent.spool.ranges import Range
+from gengfu_agent.spool.ranges import Range, ranges_of
 from gengfu_agent.spool.salvage import Salvage, finish, read_all, salvage
 from gengfu_agent.spool.work import Contents, Work, next_row
 
@@ -239,6 +240,23 @@ class Spool:
             found += connection.execute(query, (last_id, scan_limit))
             rows = (row for id_ in newest_of_each(found) for row in self._rows_at(connection, id_))
             return [entry_of(self._contents.state, row) for row in rows]
+
+        return self._read(work)
+
+    def held(self) -> dict[int, list[Range]]:
+        """Return every number that waits here, by named epoch, as ascending ranges."""
+
+        def work(connection: sqlite3.Connection) -> dict[int, list[Range]]:
+            last_id = self._last_sendable()
+            stored = (
+                id_ for (id_,) in connection.execute("SELECT id FROM record WHERE id <= ? ORDER BY id", (last_id,))
+            )
+            in_memory = (row.id for row in self._held.between(0, last_id))
+            found: dict[int, list[Range]] = {}
+            for first, last in ranges_of(merge(stored, in_memory)):
+                epoch = self._contents.state.epochs[first >> files.SEQ_BITS].epoch
+                found.setdefault(epoch, []).append((first & files.SEQ_MASK, last & files.SEQ_MASK))
+            return found
 
         return self._read(work)
 

@@ -1,0 +1,101 @@
+"""What a running agent tells the `status` command: one file in its state folder, and a lock that shows that it runs."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from gengfu_agent.errors import AlreadyRunning
+
+STATUS_FILE = "status.json"
+LOCK_FILE = "lock"
+WRITE_EVERY_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What is known at one moment. Times are seconds since the epoch by the machine's clock, None for never.
+
+    `connection` is the name of the uplink's state ("streaming" when all is well), `last_error` why it is not.
+    """
+
+    pid: int
+    version: str
+    agent_id: str
+    asset: str
+    collector: str
+    started_at: float
+    written_at: float
+    connection: str
+    connected_since: float | None = None
+    last_error: str = ""
+    last_acknowledged_at: float | None = None
+    plan_version: str = ""
+    checks: int = 0
+    refused_checks: int = 0
+    hanging_checks: int = 0
+    spool_reports: int = 0
+    spool_bytes: int = 0
+    spool_oldest_age_s: float = 0.0
+    dropped_reports: int = 0
+    clock_skew_s: float | None = None
+    certificate_expires_at: float | None = None
+    cpu_s: float = 0.0
+    memory_bytes: int = 0
+    threads: int = 0
+
+
+def write_status(folder: Path, status: Status) -> None:
+    """Replace the status file in one step; raises OSError. Not synced: after a power cut nothing runs anyway."""
+    path = folder / STATUS_FILE
+    building = path.with_suffix(".building")
+    descriptor = os.open(building, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        json.dump(asdict(status), stream)
+    building.replace(path)
+
+
+def read_status(folder: Path) -> Status | None:
+    """Return what the agent on this folder last said, None when it never ran or its file cannot be understood."""
+    try:
+        values: dict[str, Any] = json.loads((folder / STATUS_FILE).read_bytes())
+        return Status(**values)
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def is_running(folder: Path) -> bool:
+    """Whether an agent runs on this folder."""
+    try:
+        descriptor = os.open(folder / LOCK_FILE, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+@contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock; raises AlreadyRunning. It goes with the process, however that ends."""
+    descriptor = os.open(folder / LOCK_FILE, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AlreadyRunning(
+                f"an agent already runs on {folder}: see gengfu-agent status, or give another --state"
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
