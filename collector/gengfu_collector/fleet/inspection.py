@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 from gengfu_collector.errors import ConfigurationError
-from gengfu_collector.fleet.matching import fits
+from gengfu_collector.fleet.matching import CLASS, fits
 from gengfu_collector.fleet.plans import AssetOrders, orders, validate
 from gengfu_collector.fleet.profiles import Profile, read_profile
 from gengfu_collector.fleet.time_zone import time_zone
@@ -19,6 +19,7 @@ BUILT_IN_PREFIX = "built-in "
 FILE_KEYS = ("profile",)
 MAX_FILES = 1_000
 MAX_PROFILES = 2_000
+MAX_KEPT_ASSETS = 16_384
 MAX_KEPT_ORDERS = 4_096
 
 
@@ -34,16 +35,22 @@ class Inspection:
         self.profiles = tuple(profiles)
         self.zone = zone
         self.warnings = tuple(warnings)
-        # Thousands of assets share a few sets of profiles.
+        # Thousands of assets share a few sets of profiles, and most of their labels are asked for by none.
+        self._labels = sorted({key for profile in profiles for key in profile.match if key != CLASS})
+        self._fitting = lru_cache(maxsize=MAX_KEPT_ASSETS)(self._find_fitting)
         self._orders = lru_cache(maxsize=MAX_KEPT_ORDERS)(lambda chosen: orders(chosen, zone))
 
     def profiles_for(self, asset_class: str, labels: Mapping[str, str]) -> tuple[Profile, ...]:
         """The profiles that fit an asset, in order."""
-        return tuple(profile for profile in self.profiles if fits(profile.match, asset_class, labels))
+        return self._fitting(asset_class, tuple(labels.get(key) for key in self._labels))
 
     def for_asset(self, asset_class: str, labels: Mapping[str, str]) -> AssetOrders:
         """What the agent of such an asset does, and how its findings are judged. Fails for no asset."""
         return self._orders(self.profiles_for(asset_class, labels))
+
+    def _find_fitting(self, asset_class: str, values: tuple[str | None, ...]) -> tuple[Profile, ...]:
+        labels = {key: value for key, value in zip(self._labels, values, strict=True) if value is not None}
+        return tuple(profile for profile in self.profiles if fits(profile.match, asset_class, labels))
 
 
 def load_inspection(folder: Path | None, zone: tzinfo | None = None) -> Inspection:

@@ -1,0 +1,161 @@
+"""What `config check` and `config diff` say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gengfu_collector.fleet.inspection import load_inspection
+from gengfu_collector.fleet.matching import fits
+from gengfu_collector.fleet.plan_view import change, orders_lines
+from gengfu_collector.fleet.review import NamedAsset, check_folder, diff, example
+
+DESK = """\
+[[profile]]
+name = "desk"
+match = { class = "terminal", site = ["hq", "b7"] }
+absence.expected = "mon-fri 08:00-18:00"
+[[profile.check]]
+kind = "disk"
+every = "90s"
+thresholds.used_ratio = { warning = 0.8, items = { "/home" = { critical = 0.9 } } }
+[[profile.check]]
+kind = "cpu"
+enabled = false
+"""
+ASSETS: list[NamedAsset] = [(f"pc-{i:03}", "terminal", {"site": "hq" if i % 2 else "b9"}) for i in range(20)]
+
+
+def folder(parent: Path, name: str, text: str) -> Path:
+    (parent / name).mkdir()
+    (parent / name / "own.toml").write_text(text, encoding="utf-8")
+    return parent / name
+
+
+def test_check_tells_profiles_what_results_and_who_set_it(tmp_path: Path) -> None:
+    inspection = folder(tmp_path, "i", DESK)
+    lines = check_folder(inspection).lines()
+    assert lines[0] == "3 profiles, 0 warnings"
+    by_desk = "; desk set every, thresholds.used_ratio.items./home, thresholds.used_ratio.warning"
+    by_terminal = "; terminal set confirm, recover, set.network"
+    start = next(i for i, line in enumerate(lines) if line.startswith("desk "))
+    assert lines[start : start + 5] == [
+        f"desk ({inspection / 'own.toml'}:1): 2 checks for class terminal, site b7 or hq",
+        f"  disk: every 90s, timeout 10s, confirm 5, recover 2, at most critical{by_desk}{by_terminal}",
+        "  cpu: taken out",
+        "  absence: after 3m, expected mon-fri 08:00-18:00; desk set expected; terminal set after",
+        "  for class=terminal site=b7, with 4 checks of other profiles",
+    ]
+
+
+def test_check_as_json(tmp_path: Path) -> None:
+    found = json.loads(json.dumps(check_folder(folder(tmp_path, "i", DESK)).as_json()))
+    desk = found["profiles"][-1]
+    assert (desk["name"], desk["line"], desk["checks"]) == ("desk", 1, ["disk", "cpu"])
+    assert desk["match"] == {"class": ["terminal"], "site": ["b7", "hq"]}
+    disk = next(check for check in desk["example"]["checks"] if check["name"] == "disk")
+    assert (disk["every_s"], disk["confirm"], disk["thresholds.used_ratio.warning"]) == (90, 5, 0.8)
+    assert disk["thresholds.used_ratio.items"] == [["/home", None, 0.9]]
+    assert disk["set_by"]["every"] == "desk"
+    assert "thresholds.used_ratio.critical" not in disk["set_by"]
+    assert desk["example"]["absence"] == {
+        "after_s": 180,
+        "expected": "mon-fri 08:00-18:00",
+        "set_by": {"after": "terminal", "expected": "desk"},
+    }
+
+
+def test_warnings_are_told(tmp_path: Path) -> None:
+    review = check_folder(folder(tmp_path, "i", '[[profile]]\nname = "x"\nmatch.clas = "server"\n'))
+    (warning,) = review.inspection.warnings
+    assert review.lines()[:2] == ["3 profiles, 1 warning", f"warning: {warning}"]
+    assert review.as_json()["warnings"] == [warning]
+
+
+def test_diff_tells_which_assets_change_and_how(tmp_path: Path) -> None:
+    old = load_inspection(folder(tmp_path, "old", DESK))
+    process = '[[profile.check]]\nkind = "process"\nset.pattern = "erp"\n'
+    new = load_inspection(folder(tmp_path, "new", DESK.replace("90s", "2m").replace("enabled = false", "") + process))
+    found = diff(old, new, ASSETS)
+    assert found.lines() == [
+        "10 of 20 assets would change",
+        "",
+        "pc-001, pc-003, pc-005, pc-007, pc-009 and 5 more",
+        "  + cpu",
+        "  + process",
+        "  ~ disk: every 90s -> 2m",
+    ]
+    (change_found,) = json.loads(json.dumps(found.as_json()))["changes"]
+    assert len(change_found.pop("assets")) == 10
+    assert change_found == {
+        "added": ["cpu", "process"],
+        "removed": [],
+        "changed": {"disk": {"every_s": {"old": 90, "new": 120}}},
+        "absence": {},
+    }
+    back = diff(new, old, ASSETS[:2])
+    assert back.lines()[2:] == ["pc-001", "  - cpu", "  - process", "  ~ disk: every 2m -> 90s"]
+
+
+def test_diff_of_rules_thresholds_and_absence(tmp_path: Path) -> None:
+    old = load_inspection(None)
+    new = load_inspection(
+        folder(tmp_path, "new", DESK.replace("enabled = false", 'severity = "critical"\nconfirm = 2'))
+    )
+    (line,) = [line for line in diff(old, new, ASSETS).lines() if "cpu" in line]
+    assert line == "  ~ cpu: confirm 15 -> 2; severity warning -> critical"
+    assert "  ~ absence: expected never -> mon-fri 08:00-18:00" in diff(old, new, ASSETS).lines()
+    (disk,) = [line for line in diff(old, new, ASSETS).lines() if "disk" in line]
+    assert "thresholds.used_ratio.warning 0.9 -> 0.8" in disk
+    assert "thresholds.used_ratio.items none -> [['/home', None, 0.9]]" in disk
+
+
+def test_nothing_changes_with_another_name_or_order(tmp_path: Path) -> None:
+    first, rest = DESK.split("[[profile.check]]\n", 1)
+    disk, cpu = rest.split("[[profile.check]]\n")
+    turned = first.replace('"desk"', '"other"') + "[[profile.check]]\n" + cpu + "[[profile.check]]\n" + disk
+    old, new = load_inspection(folder(tmp_path, "old", DESK)), load_inspection(folder(tmp_path, "new", turned))
+    found = diff(old, new, ASSETS)
+    assert found.lines() == ["0 of 20 assets would change"]
+    assert found.as_json() == {"assets": 20, "changes": []}
+
+
+EVERY = st.sampled_from(["60s", "90s", "1m"])
+ITEMS = st.permutations(['"/a*" = { warning = 0.5 }', '"/ab" = { warning = 0.6 }', '"*" = { critical = 0.7 }'])
+
+
+@st.composite
+def folders(draw: st.DrawFn) -> str:
+    items = ", ".join(draw(ITEMS)[: draw(st.integers(1, 3))])
+    return (
+        f'[[profile]]\nname = "x"\nabsence.after = "{draw(st.sampled_from(["1m", "60s", "2m"]))}"\n[[profile.check]]\n'
+        f'kind = "disk"\nevery = "{draw(EVERY)}"\nconfirm = {draw(st.integers(1, 2))}\n'
+        f"thresholds.used_ratio.items = {{ {items} }}\n"
+        f"thresholds.free_bytes = {{ direction = 'below', warning = {draw(st.integers(1, 2))} }}\n"
+    )
+
+
+@given(folders(), folders())
+def test_a_change_is_empty_exactly_when_nothing_differs(old: str, new: str) -> None:
+    with TemporaryDirectory() as name:
+        parent = Path(name)
+        before = load_inspection(folder(parent, "old", old)).for_asset("server", {})
+        after = load_inspection(folder(parent, "new", new)).for_asset("server", {})
+    same = [(orders.wire, orders.rules, orders.absence.after_s, orders.absence.expected) for orders in (before, after)]
+    assert bool(change(before, after)) is (same[0] != same[1])
+
+
+def test_the_example_of_a_profile_fits_it(checkout: Path) -> None:
+    inspection = load_inspection(checkout / "collector/examples/inspection")
+    for profile in inspection.profiles:
+        assert fits(profile.match, *example(profile.match))
+    assert example({}) == ("terminal", {})
+
+
+def test_orders_of_one_asset_as_lines() -> None:
+    lines = orders_lines(load_inspection(None).for_asset("ups", {}))
+    assert lines == ["absence: after 2m, expected always"]
