@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import enum
-import json
 from dataclasses import dataclass
 
 from gengfu_checks.model import OK_CODE, Status
+from gengfu_collector.store.documents import from_text, to_text
 
 NO_DATA = "no-data"
 
@@ -131,12 +131,12 @@ def counters_to_json(state: SubjectState) -> str:
     }
     if fault is not None:
         document["fault"] = [int(fault.severity), fault.code, fault.opened_at_ms, fault.ticket_resolved]
-    return json.dumps(document, separators=(",", ":"))
+    return to_text(document)
 
 
 def state_from_row(status: str, code: str, since_ms: int, counters: str) -> SubjectState:
     """The state that `counters_to_json` and the columns beside it hold."""
-    document = json.loads(counters)
+    document = from_text(counters)
     fault = document.pop("fault", None)
     openings = tuple(document.pop("openings_ms"))
     return SubjectState(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from gengfu_collector.faults.engine import is_settled, step
 from gengfu_collector.faults.model import Effect, EffectKind, Event, Observed, Rule, Silent, SubjectState
 from gengfu_collector.intake.records import AgentRecord, CheckRecord, SubjectRecord
 from gengfu_collector.intake.work import UnitOfWork
+from gengfu_collector.store.documents import to_text
 from gengfu_collector.store.schema import fault, outbox, span, subject, ticket, ticket_event
 from gengfu_collector.tickets.lifecycle import (
     ENGINE,
@@ -207,7 +207,7 @@ def _open(
         closed_at_ms=None,
         closed_reason=None,
         ticket_id=ticket_id,
-        evidence=json.dumps(_evidence(rule, effect, occasion), ensure_ascii=False),
+        evidence=to_text(_evidence(rule, effect, occasion)),
     )
 
 
@@ -271,7 +271,7 @@ def _reopen(work: UnitOfWork, target: SubjectRecord, effect: Effect, occasion: O
 
 def tell(work: UnitOfWork, ticket_id: int, kind: TicketEventKind, actor: str, data: Mapping[str, Any]) -> None:
     """Write an event of a ticket, and its row in the outbox for those who must hear of it."""
-    text = json.dumps(data, ensure_ascii=False)
+    text = to_text(data)
     work.insert(ticket_event, ticket_id=ticket_id, at_ms=work.now_ms, actor=actor, kind=kind.value, data=text)
     work.insert(outbox, at_ms=work.now_ms, kind=kind.value, ticket_id=ticket_id, data=text)
 

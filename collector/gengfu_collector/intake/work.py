@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +13,7 @@ from gengfu_collector.faults.model import SubjectState, counters_to_json, state_
 from gengfu_collector.intake.ledger import Ledger
 from gengfu_collector.intake.records import AgentRecord, CheckRecord, SubjectRecord
 from gengfu_collector.store import sequences
+from gengfu_collector.store.documents import from_text, to_text
 from gengfu_collector.store.schema import (
     agent,
     asset,
@@ -191,7 +191,7 @@ class UnitOfWork:
         for (agent_id, epoch), account in self._ledgers.items():
             values = {
                 "high_water": account.high_water,
-                "ahead": json.dumps(account.ahead) if account.ahead else "[]",
+                "ahead": to_text(account.ahead) if account.ahead else "[]",
                 "stored": account.stored,
                 "rejected": account.rejected,
                 "gaps": account.gaps,
@@ -238,7 +238,7 @@ def load_agent(connection: Connection, agent_id: int) -> AgentRecord:
     ledgers = {
         account.epoch: Ledger(
             account.high_water,
-            tuple((first, last) for first, last in json.loads(account.ahead)),
+            tuple((first, last) for first, last in from_text(account.ahead)),
             account.stored,
             account.rejected,
             account.gaps,
@@ -254,7 +254,7 @@ def load_agent(connection: Connection, agent_id: int) -> AgentRecord:
         asset_id=row.asset_id,
         asset=row.name,
         asset_class=row._mapping["class"],
-        labels=json.loads(row.labels),
+        labels=from_text(row.labels),
         epoch=row.epoch,
         machine_id=row.machine_id,
         session=row.session or b"",
