@@ -6,7 +6,6 @@ Cost comes from `/proc/self` on Linux and from psutil elsewhere. Items: "" is th
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -40,7 +39,7 @@ _PSS_FILE = "smaps_rollup"
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What the agent knows of itself. `clock_skew_s` is this machine's clock minus the collector's, None when unknown."""
+    """What the agent knows of itself. `clock_skew_s` is this machine's clock minus the collector's, None if unknown."""
 
     spool: Position | None
     dropped_total: int = 0
@@ -87,13 +86,12 @@ def cost() -> Cost:
     """Return what this process takes now."""
     times = os.times()
     cpu_s = times.user + times.system + times.children_user + times.children_system
-    if sys.platform == "linux":
+    if (_SELF / "statm").exists():
         return Cost(cpu_s, _memory_bytes(_SELF), threading.active_count(), sum(1 for _ in (_SELF / "fd").iterdir()))
     import psutil
 
     process = psutil.Process()
-    files = process.num_handles() if sys.platform == "win32" else process.num_fds()
-    return Cost(cpu_s, process.memory_info().rss, process.num_threads(), files)
+    return Cost(cpu_s, process.memory_info().rss, process.num_threads(), len(process.open_files()))
 
 
 METRICS = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -16,6 +17,9 @@ from gengfu_agent.errors import AlreadyRunning
 STATUS_FILE = "status.json"
 LOCK_FILE = "lock"
 WRITE_EVERY_S = 15.0
+
+_LOOKS = 5
+_LOOK_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +89,25 @@ def is_running(folder: Path) -> bool:
     return False
 
 
+def _locked(descriptor: int) -> bool:
+    """Take the lock, patiently enough for a `status` command that is just looking."""
+    for _ in range(_LOOKS):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_LOOK_S)
+        else:
+            return True
+    return False
+
+
 @contextmanager
 def only_one(folder: Path) -> Iterator[None]:
     """Hold the folder's lock; raises AlreadyRunning. It goes with the process, however that ends."""
     descriptor = os.open(folder / LOCK_FILE, os.O_CREAT | os.O_RDWR, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise AlreadyRunning(
-                f"an agent already runs on {folder}: see gengfu-agent status, or give another --state"
-            ) from None
+        if not _locked(descriptor):
+            raise AlreadyRunning(f"an agent already runs on {folder}: see gengfu-agent status, or give another --state")
         yield
     finally:
         os.close(descriptor)

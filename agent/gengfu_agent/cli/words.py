@@ -1,0 +1,75 @@
+"""Words that the command line says in the reader's language."""
+
+from __future__ import annotations
+
+import os
+
+LANGUAGES = ("zh", "en")
+
+_WORDS = {
+    "ok": ("ok", "正常"),
+    "warning": ("warning", "警告"),
+    "critical": ("critical", "严重"),
+    "unknown": ("unknown", "未知"),
+    "status": ("STATUS", "状态"),
+    "item": ("ITEM", "对象"),
+    "finding": ("FINDING", "结果"),
+    "what_to_do": ("What to do: {} ({})", "处理建议：{}（{}）"),
+    "nothing": ("nothing to look at here", "本机没有可检查的对象"),
+    "check": ("CHECK", "检查项"),
+    "here": ("HERE", "本机"),
+    "every": ("EVERY", "周期"),
+    "settings": ("SETTINGS (* needed)", "设置（* 必填）"),
+    "why_not": ("why not", "原因"),
+    "yes": ("yes", "可用"),
+    "no": ("no", "不可用"),
+    "not_allowed": ("not allowed by agent.toml", "agent.toml 不允许"),
+    "not_running": ("not running", "未运行"),
+    "running": ("running", "运行中"),
+    "since": ("since", "自"),
+    "not_enrolled": (
+        "not enrolled: gengfu-agent enrol --collector HOST:PORT --token TOKEN",
+        "尚未注册：gengfu-agent enrol --collector 主机:端口 --token 令牌",
+    ),
+    "start": ("start it with: gengfu-agent run", "启动：gengfu-agent run"),
+    "not_readable": (
+        "the agent's status cannot be read; another version may be running",
+        "无法读取代理状态，可能正在运行另一版本",
+    ),
+    "agent": ("agent", "代理"),
+    "asset": ("asset", "资产"),
+    "collector": ("collector", "服务器"),
+    "last_acknowledged": ("acknowledged", "最近确认"),
+    "ago": ("{} ago", "{}前"),
+    "never": ("never", "从未"),
+    "plan": ("plan", "计划"),
+    "checks_count": ("{} checks", "{} 项检查"),
+    "refused_count": ("{} refused", "{} 项被拒绝"),
+    "hanging_count": ("{} hanging", "{} 项卡住"),
+    "no_plan": ("none yet", "尚未收到"),
+    "spool": ("spool", "本地缓存"),
+    "reports_count": ("{} reports", "{} 条记录"),
+    "oldest": ("oldest {}", "最早 {}前"),
+    "dropped": ("{} dropped", "已丢弃 {} 条"),
+    "cost": ("own cost", "自身开销"),
+    "cpu": ("CPU {}", "CPU {}"),
+    "a_minute": ("{} a minute", "每分钟 {}"),
+    "threads": ("{} threads", "{} 个线程"),
+    "clock": ("clock", "时钟"),
+    "clock_off": ("{} against the collector", "与服务器相差 {}"),
+    "certificate": ("certificate", "证书"),
+    "expires_in": ("expires in {}", "{}后到期"),
+    "expired": ("expired", "已到期"),
+    "last_error": ("last error", "最近错误"),
+}
+
+
+def word(name: str, language: str, *values: object) -> str:
+    """Return a word or phrase; `values` go where the phrase has {}."""
+    return _WORDS[name][language == "zh"].format(*values)
+
+
+def reader_language() -> str:
+    """The language of the reader's locale, "zh" or "en"."""
+    chosen = os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG") or ""
+    return "zh" if chosen.lower().startswith("zh") else "en"
