@@ -161,7 +161,7 @@ async def _asset_retire(desk: Desk, actor: str, name: str, reason: str) -> Any:
 
 
 async def _config_diff(desk: Desk, actor: str, folder: str) -> Any:
-    new = await asyncio.to_thread(load_inspection, Path(folder) if folder else None)
+    new = await asyncio.to_thread(load_inspection, Path(folder) if folder else None, desk.inspection().zone)
     found = await _reading(lambda c: assets.every(c, retired=False))(desk, actor)
     difference = diff(desk.inspection(), new, [(one.name, one.asset_class, one.labels) for one in found])
     return {**difference.as_json(), "lines": difference.lines()}

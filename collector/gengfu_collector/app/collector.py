@@ -21,7 +21,7 @@ from gengfu_collector.fleet.assets import labels_of
 from gengfu_collector.fleet.inspection import load_inspection
 from gengfu_collector.fleet.plans import AssetOrders
 from gengfu_collector.gateway import issuance
-from gengfu_collector.gateway.admission import Admission, stream_options
+from gengfu_collector.gateway.admission import Admission, EnrolmentLimits, Rate, stream_options
 from gengfu_collector.gateway.enrolment import EnrolmentServicer, StreamAddress, start_enrolment_server
 from gengfu_collector.gateway.listener import start_listener
 from gengfu_collector.gateway.session import Orders
@@ -69,9 +69,11 @@ class Collector:
                 ),
                 roots=store.authority.bundle,
                 now_ms=wall_clock_ms,
+                max_agents=config.limits.agents,
             )
         )
-        self.admission = Admission()
+        per_minute = config.limits.enrolments_per_minute
+        self.admission = Admission(EnrolmentLimits(overall=Rate(per_minute / 60, per_minute)))
         self.ports: dict[str, int] = {}
         self._closing = contextlib.AsyncExitStack()
 

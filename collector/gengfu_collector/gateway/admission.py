@@ -20,7 +20,7 @@ HANDSHAKE_TIMEOUT_MS = 20_000
 ENROLMENT_CONNECTION_AGE_MS = 60_000
 STREAM_CONNECTION_AGE_MS = 24 * 3_600_000
 CONNECTION_GRACE_MS = 60_000
-MAX_STREAMS_A_CONNECTION = 4
+MAX_STREAMS_A_CONNECTION = 8
 
 Options = tuple[tuple[str, int], ...]
 
@@ -80,7 +80,7 @@ class Limited(Overloaded):
 class Admission:
     """Lets calls in or refuses them, and counts every refusal by its reason. Lives on the event loop.
 
-    `refusals` is for metrics; its keys are a closed set of short words.
+    `running` (calls under way) and `refusals` are for metrics; the keys of the latter are a closed set of short words.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Admission:
         self._monotonic_s = monotonic_s
         self._overall = Bucket(self._bounds.overall, monotonic_s())
         self._addresses: OrderedDict[str, Bucket] = OrderedDict()
-        self._running = 0
+        self.running = 0
         self.refusals: dict[str, int] = {}
 
     @property
@@ -111,13 +111,13 @@ class Admission:
             raise self._refuse("address_rate", "too many calls from this address")
         if not self._overall.take(now_s):
             raise self._refuse("overall_rate", "too many machines enrol at once")
-        if self._running >= self._bounds.concurrent:
+        if self.running >= self._bounds.concurrent:
             raise self._refuse("concurrent", "too many machines enrol at once")
-        self._running += 1
+        self.running += 1
         try:
             yield
         finally:
-            self._running -= 1
+            self.running -= 1
 
     def _refuse(self, reason: str, text: str) -> Limited:
         self.count(reason)

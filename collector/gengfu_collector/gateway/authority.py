@@ -298,7 +298,7 @@ def _load_all(path: Path) -> tuple[Credential, list[x509.Certificate]] | None:
     try:
         key = serialization.load_pem_private_key(pem, password=None)
         first, *others = x509.load_pem_x509_certificates(pem)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):
         raise damaged from None
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != first.public_key():
         raise damaged

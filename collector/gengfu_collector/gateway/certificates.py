@@ -36,6 +36,16 @@ MAX_SIGNATURE_BYTES = 80
 MAX_PEER_CERTIFICATE_BYTES = 16_384
 SERIAL_BITS = 128
 
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.ExtensionNotFound,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""Everything that the library raises for bytes that are not what they should be."""
 _NOT_P256 = "must be an EC key on the curve P-256"
 
 
@@ -159,7 +169,7 @@ def read_csr(csr_der: bytes) -> ec.EllipticCurvePublicKey:
             raise UsageError(f"the key in the certificate request {_NOT_P256}")
         if not request.is_signature_valid:
             raise UsageError("the certificate request is not signed by its own key: make a new one")
-    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature):
+    except _UNREADABLE:
         raise UsageError("the certificate request is not a PKCS #10 request in DER: make a new one") from None
     return key
 
@@ -198,7 +208,7 @@ def uid_of(certificate: bytes) -> PeerIdentity:
         leaf = x509.load_pem_x509_certificate(certificate) if is_pem else x509.load_der_x509_certificate(certificate)
         usage = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
         names = list(leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
-    except (ValueError, TypeError, x509.ExtensionNotFound, x509.DuplicateExtension, UnsupportedAlgorithm):
+    except _UNREADABLE:
         raise UsageError("this is not the certificate of an agent") from None
     uid = agent_id_of(names[0].value) if len(names) == 1 and isinstance(names[0], _Uri) else None
     if uid is None or list(usage) != [ExtendedKeyUsageOID.CLIENT_AUTH]:

@@ -70,7 +70,7 @@ class EnrolmentServicer:
         self._stream = stream
         self._clock = clock
         self._admission = admission
-        self._challenges = challenges or Challenges()
+        self._challenges = Challenges() if challenges is None else challenges
 
     def handler(self) -> grpc.GenericRpcHandler:
         """The service for a grpc.aio server."""

@@ -54,4 +54,6 @@ def _why_not(host: str, port: int, flag: str) -> str:
         if error.errno == errno.EADDRINUSE:
             return f"port {port} is in use; choose another with {flag} HOST:PORT"
         reason = error.strerror or str(error)
+    except UnicodeError:
+        reason = "this cannot be the name of a machine"
     return f"cannot listen on {host} port {port} ({reason}); choose another with {flag} HOST:PORT"

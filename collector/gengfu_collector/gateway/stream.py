@@ -53,6 +53,7 @@ class Surroundings:
     renew: Callable[[Connection, int, bytes, int], bytes]
     roots: Callable[[], bytes]
     now_ms: Callable[[], int]
+    max_agents: int
     heartbeat_every_s: float = 15.0
 
 
@@ -128,6 +129,8 @@ class StreamGateway:
     ) -> AgentSession | None:
         if self.draining:
             raise _Away(DrainReason.SHUTDOWN, 5_000, "the collector stops")
+        if len(self.sessions) >= self._around.max_agents:
+            raise _Away(DrainReason.REBALANCE, 60_000, f"{self._around.max_agents} agents are connected already")
         first: object = await asyncio.wait_for(context.read(), HELLO_TIMEOUT_S)
         if not isinstance(first, bytes):
             return None
