@@ -70,7 +70,7 @@ def test_nothing_that_fits_is_missing(bench: Callable[..., Any], marker: str) ->
     found = bench(process.CHECK, pattern=marker).run()[""]
     assert (found.problem.status, found.problem.code) == (Status.CRITICAL, "process.missing")
     assert found.problem.facts == {"pattern": marker, "at_least": 1}
-    assert found.metrics["count"] == 0
+    assert found.metrics["processes"] == 0
     assert "age_seconds" not in found.metrics
 
 
@@ -84,7 +84,7 @@ def test_running_processes_are_counted_with_what_they_use(
     assert found.problem is None
     assert found.facts == {"pattern": f"{marker}$"}
     metrics = found.metrics
-    assert (metrics["count"], metrics["threads"]) == (2, 2)
+    assert (metrics["processes"], metrics["threads"]) == (2, 2)
     assert metrics["memory_bytes"] == pytest.approx(
         sum(psutil.Process(one.pid).memory_info().rss for one in running), rel=0.2
     )
@@ -117,7 +117,7 @@ def test_where_the_pattern_is_searched(
     start_marked(marker, "--", "two words")
 
     def count(pattern: str, match: str) -> float:
-        counted: float = bench(process.CHECK, pattern=pattern, match=match).run()[""].metrics["count"]
+        counted: float = bench(process.CHECK, pattern=pattern, match=match).run()[""].metrics["processes"]
         return counted
 
     assert count(f"^{marker}$", "name") == 1
@@ -142,7 +142,7 @@ def test_a_zombie_does_not_count(bench: Callable[..., Any], marker: str, start_m
     (child,) = psutil.Process(parent.pid).children()
     assert (child.name(), child.status()) == (marker, psutil.STATUS_ZOMBIE)
     found = bench(process.CHECK, pattern=marker, match="name").run()[""]
-    assert found.metrics["count"] == 0
+    assert found.metrics["processes"] == 0
     assert found.problem.code == "process.missing"
 
 
@@ -154,7 +154,7 @@ def test_the_asking_process_does_not_count_itself(marker: str) -> None:
         "from gengfu_checks.settings import resolve_settings\n"
         "settings = resolve_settings(CHECK, {'pattern': os.environ['PATTERN']})\n"
         "context = Context(settings, {}, time.time, time.monotonic, 10.0)\n"
-        "print(int(CHECK.measure(context)[0].metrics['count']))\n"
+        "print(int(CHECK.measure(context)[0].metrics['processes']))\n"
     )
     having_it = [sys.executable, "-c", code, marker]
     asking = [sys.executable, "-c", code, "gengfu-agent", "check", "process", "--set", f"pattern={marker}"]
@@ -181,10 +181,10 @@ def test_which_command_lines_ask_the_same(command: str, same: bool) -> None:
 def test_only_the_users_processes_count(bench: Callable[..., Any], marker: str, start_marked: Start) -> None:
     start_marked()
     own = psutil.Process().username()
-    assert bench(process.CHECK, pattern=marker, user=own).run()[""].metrics["count"] == 1
-    assert bench(process.CHECK, pattern=marker, user=str(os.geteuid())).run()[""].metrics["count"] == 1
+    assert bench(process.CHECK, pattern=marker, user=own).run()[""].metrics["processes"] == 1
+    assert bench(process.CHECK, pattern=marker, user=str(os.geteuid())).run()[""].metrics["processes"] == 1
     other = bench(process.CHECK, pattern=marker, user="65534").run()[""]
-    assert other.metrics["count"] == 0
+    assert other.metrics["processes"] == 0
     assert other.problem.facts == {"pattern": marker, "at_least": 1, "user": "65534"}
     with pytest.raises(CannotMeasure) as caught:
         bench(process.CHECK, pattern=marker, user="nobody-of-that-name").run()
@@ -214,7 +214,7 @@ def test_a_hostile_pattern_meets_a_hostile_process(bench: Callable[..., Any], ma
     """With a backtracking engine this would not end in a lifetime."""
     start_marked(marker + "a" * 5000 + "b")
     found = bench(process.CHECK, pattern=f"{marker}(a|aa)+(a+)+c").run()[""]
-    assert found.metrics["count"] == 0
+    assert found.metrics["processes"] == 0
 
 
 def test_a_run_that_takes_too_long_gives_up(bench: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,7 +287,7 @@ def test_the_account_is_the_sum_of_all_that_was_ever_used(runs: list[dict[int, i
 def test_what_cannot_be_read_of_one_is_not_told_of_all() -> None:
     both = [seen(1, 1.0, open_files=None), seen(2, 1.0, started_at=40.0, memory_bytes=5)]
     assert process_metrics(both, now=160.0) == {
-        "count": 2.0,
+        "processes": 2.0,
         "memory_bytes": 6.0,
         "threads": 2.0,
         "age_seconds": 120.0,
@@ -318,5 +318,5 @@ def test_a_process_that_vanishes_is_passed_over(
         return fits
 
     monkeypatch.setattr(process, "_fits", fits_and_dies)
-    assert bench(process.CHECK, pattern=marker).run()[""].metrics["count"] == 1
+    assert bench(process.CHECK, pattern=marker).run()[""].metrics["processes"] == 1
     assert stays.poll() is None

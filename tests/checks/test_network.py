@@ -58,7 +58,7 @@ def test_a_healthy_machine(bench: Any, machine: Machine) -> None:
     items = bench(machine.kind()).run()
     assert problems(items) == {}
     assert items["eth0"].metrics["up"] == 1.0
-    assert items["eth0"].metrics["speed_bits_per_second"] == 1e9
+    assert items["eth0"].metrics["speed_bytes_per_second"] == 125e6
     assert items["eth0"].facts == {"duplex": "full"}
     assert items["gateway"].metrics == {"gateway_present": 1.0, "gateway_reachable": 1.0}
     assert items["gateway"].facts == {"link": "eth0", "address": "192.0.2.1"}
@@ -86,7 +86,7 @@ def test_a_link_that_never_was_up_is_no_fault(bench: Any, machine: Machine) -> N
     items = bench(machine.kind()).run()
     assert problems(items) == {}
     assert items["eth1"].metrics["up"] == 0.0
-    assert "speed_bits_per_second" not in items["eth1"].metrics
+    assert "speed_bytes_per_second" not in items["eth1"].metrics
 
 
 def test_a_link_that_went_down_is_told_until_it_is_back(bench: Any, machine: Machine) -> None:

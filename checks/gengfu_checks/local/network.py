@@ -177,7 +177,7 @@ def _measurement(link: Link, error_ratio: float | None, context: Context, seen_u
         metrics["error_ratio"] = error_ratio
     facts: dict[str, Fact] = {}
     if link.up and link.speed_bits_per_second > 0:
-        metrics["speed_bits_per_second"] = link.speed_bits_per_second
+        metrics["speed_bytes_per_second"] = link.speed_bits_per_second / 8
     if link.up and link.duplex != "unknown":
         facts["duplex"] = link.duplex
     return Measurement(plain(link.name), metrics, facts, _link_problem(link, context, seen_up))
@@ -186,11 +186,13 @@ def _measurement(link: Link, error_ratio: float | None, context: Context, seen_u
 def _link_problem(link: Link, context: Context, seen_up: Collection[str]) -> Problem | None:
     if not link.up:
         return _down(link.name, context, seen_up)
+    # People speak of links in bits, though metrics are in bytes.
+    speed = {"speed_bits_per_second": link.speed_bits_per_second} if link.speed_bits_per_second > 0 else {}
     if link.duplex == "half":
-        return Problem(Status.WARNING, HALF_DUPLEX)
+        return Problem(Status.WARNING, HALF_DUPLEX, speed)
     wanted = context.settings["minimum_bits_per_second"]
     if 0 < link.speed_bits_per_second < wanted:
-        return Problem(Status.WARNING, SLOW_LINK, {"minimum_bits_per_second": wanted})
+        return Problem(Status.WARNING, SLOW_LINK, {**speed, "minimum_bits_per_second": wanted})
     return None
 
 
@@ -252,7 +254,7 @@ CHECK = CheckKind(
     measure=measure,
     metrics=(
         Metric("up", "1 when the link is up"),
-        Metric("speed_bits_per_second", "Negotiated speed of the link"),
+        Metric("speed_bytes_per_second", "Negotiated speed of the link"),
         _total("receive_bytes_total", "Bytes received"),
         _total("transmit_bytes_total", "Bytes sent"),
         _total("receive_packets_total", "Packets received"),

@@ -78,7 +78,7 @@ def account(last: CpuAccount | None, seen: Iterable[Seen], now_s: float) -> CpuA
 
 def process_metrics(seen: Sequence[Seen], now: float) -> dict[str, float]:
     """Metrics of the processes themselves, each only if it is known of all; `now` is wall-clock seconds."""
-    metrics = {"count": float(len(seen))}
+    metrics = {"processes": float(len(seen))}
     for name, values in (
         ("memory_bytes", [one.memory_bytes for one in seen]),
         ("threads", [one.threads for one in seen]),
@@ -232,7 +232,7 @@ CHECK = CheckKind(
     name="process",
     measure=measure,
     metrics=(
-        Metric("count", "Processes that the pattern finds"),
+        Metric("processes", "Processes that the pattern finds"),
         Metric("age_seconds", "Time since the oldest of them was started"),
         Metric("youngest_age_seconds", "Time since the youngest of them was started"),
         Metric("memory_bytes", "Resident memory of them all; shared pages count for each"),
