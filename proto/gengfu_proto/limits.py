@@ -23,3 +23,11 @@ COMMON_CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.http2.max_pings_without_data", 0),
 )
 """For channels and servers alike."""
+
+MAX_STREAM_SHAPES = 4_096
+MAX_STREAM_SHAPES_BYTES = 4 * 1024 * 1024
+"""Of all shapes that one stream may bring; an agent that comes near starts a new stream."""
+
+HEARTBEATS_TO_SILENCE = 3
+SILENCE_GRACE_S = 5.0
+"""A stream on which nothing came for that many heartbeats and this long is dead, seen from either end."""

@@ -159,6 +159,7 @@ class FakeCollector(enrolment_pb2_grpc.EnrolmentServicer, stream_pb2_grpc.AgentS
         self.welcome_credit = (100, 100)
         self.heartbeat_every_ms = 30_000
         self.stored: list[tuple[int, int]] = []
+        self.greeting: dict[str, object] | None = None
         self.refuse_stream: tuple[grpc.StatusCode, str] | None = None
         self.silent = False
         self.acknowledge_at_once = True
@@ -283,7 +284,7 @@ class FakeCollector(enrolment_pb2_grpc.EnrolmentServicer, stream_pb2_grpc.AgentS
         assert first.WhichOneof("message") == "hello"
         conversation = Conversation(first.hello, certificate_serial=_serial(context))
         self.conversations.append(conversation)
-        conversation.send(welcome=self._welcome())
+        conversation.send(**({"welcome": self._welcome()} if self.greeting is None else self.greeting))
         await self.notify()
         listener = asyncio.create_task(self._listen(conversation, request_iterator))
         try:

@@ -1,0 +1,10 @@
+"""The uplink: one stream to the collector, for ever.
+
+uplink        the one class that others use: connects, comes back, recovers
+states        which state of the connection follows which, on what
+conversation  one stream from Hello to its end        stream       its wire end
+outbox        what goes up when                       present      what is live and goes first
+loader        records out of the spool                accounts     answers carried into the spool
+certificate   renewal and recovery, over the years    renewal      when a certificate is due
+ending        how a stream ends                       timing, pace how long to wait for what
+"""
