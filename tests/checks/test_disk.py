@@ -95,7 +95,7 @@ def test_absurd_answers_still_give_sound_metrics(fields: tuple[int, ...]) -> Non
     metrics = metrics_of(usage_of(os.statvfs_result(fields)))
     assert 0.0 <= metrics["used_ratio"] <= 1.0
     assert 0.0 <= metrics.get("inodes_used_ratio", 0.0) <= 1.0
-    assert metrics["free_bytes"] >= 0
+    assert 0 <= metrics["free_bytes"] <= metrics["size_bytes"]
 
 
 def test_a_filesystem_without_inodes_has_no_inode_metrics(bench: Any, machine: Machine) -> None:

@@ -89,6 +89,7 @@ def test_one_filesystem_counts_once_by_its_shortest_path() -> None:
     twice = disk("/mnt/again", "8:1")
     assert points([home, top]) == ["/"]
     assert points([twice, ROOT]) == ["/"]
+    assert points([disk("/srv/a", "8:3"), disk("/srv", "8:3"), disk("/b/c/d", "8:3")]) == ["/srv"]
     assert points([home, top], Choice(include=("/home",))) == ["/home"]
 
 
