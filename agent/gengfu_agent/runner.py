@@ -130,7 +130,7 @@ class Runner:
 
     def _done(self, worker: _Worker, run: _Run, job: _Job) -> None:
         del self._running[run.check.name]
-        if run.overdue and len(self._idle) >= MAX_WORKING:
+        if len(self._idle) >= MAX_WORKING:
             self._threads -= 1
             worker.dismiss()
         else:

@@ -20,16 +20,18 @@ from gengfu_proto.convert.report import (
     MAX_FACT_CHARACTERS,
     MAX_FACTS,
     MAX_FINDINGS,
+    MAX_ITEM_CHARACTERS,
     MAX_METRICS,
     MAX_NAME_CHARACTERS,
     MAX_SHAPE_BYTES,
-    encode_run,
 )
 from gengfu_proto.text import shorten
 
 MAX_ERROR_CHARS = 300
 
 _LARGEST_INTEGER = 2**63
+_SHAPE_BYTES = 4 * (MAX_ITEM_CHARACTERS + 2 * MAX_NAME_CHARACTERS)  # of check, kind, target and numbers
+_FINDING_BYTES = 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +90,12 @@ def findings_of_run(
 
 def _usable(check: RunnableCheck, measurement: Measurement) -> tuple[Measurement, str]:
     """Return a measurement with what can be used of it, and what could not ("" for nothing)."""
-    declared = {metric.name for metric in check.kind.metrics}
+    declared = {metric.name for metric in check.kind.metrics[:MAX_METRICS]}
     metrics: dict[str, float] = {}
     fault = ""
     for name, value in measurement.metrics.items():
         number = _finite(value)
-        if number is None or name not in declared or len(metrics) >= MAX_METRICS:
+        if number is None or name not in declared:
             fault = fault or str(name)
         else:
             metrics[name] = number
@@ -160,28 +162,33 @@ def _ok(check: RunnableCheck, measured_at: float) -> Finding:
 
 def _fitting(check: RunnableCheck, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
     """Return the findings, the worst of them only where all do not fit into one message."""
-    kept = findings
-    while not _fits(check, kept):
-        worst = sorted(findings, key=lambda finding: -finding.status.badness)[: len(kept) // 2]
-        rest = _with_fault(_ok(check, findings[0].measured_at), "too large for one report")
-        kept = tuple({finding.item: finding for finding in (rest, *worst)}.values())
-        if len(worst) <= 1:
+    room = MAX_SHAPE_BYTES - _SHAPE_BYTES - sum(len(metric.name) + 8 for metric in check.kind.metrics[:MAX_METRICS])
+    if sum(map(_most_bytes, findings)) <= room:
+        return findings
+    rest = _with_fault(_ok(check, findings[0].measured_at), "too large for one report")
+    kept = {rest.item: rest}
+    for finding in sorted(findings, key=lambda finding: -finding.status.badness):
+        room -= _most_bytes(finding)
+        if room < _most_bytes(rest):
             break
-    return kept
-
-
-def _fits(check: RunnableCheck, findings: tuple[Finding, ...]) -> bool:
-    if sum(map(_most_bytes, findings)) <= MAX_SHAPE_BYTES // 2:
-        return True
-    run = encode_run(check.name, check.kind.name, check.every_s, findings, {}, 0.0, check.target)
-    return len(run.shape) <= MAX_SHAPE_BYTES
+        kept[finding.item] = finding
+    return tuple(kept.values())
 
 
 def _most_bytes(finding: Finding) -> int:
-    """No finding takes more in a shape than this."""
-    texts = (value for value in finding.facts.values() if isinstance(value, str))
-    small = 160 + 200 * len(finding.facts) + 8 * len(finding.metrics)
-    return small + 4 * (len(finding.item) + sum(map(len, texts)))
+    """No finding takes more in a shape than this, and its values no more than twice this in a body, which holds twice
+    as much."""
+    facts = sum(len(name) + _most_text_bytes(value) + 24 for name, value in finding.facts.items())
+    breach = len(finding.breach.metric) + 24 if finding.breach else 0
+    return (
+        _FINDING_BYTES + _most_text_bytes(finding.item) + len(finding.code) + facts + 4 * len(finding.metrics) + breach
+    )
+
+
+def _most_text_bytes(value: Fact) -> int:
+    if not isinstance(value, str):
+        return 8
+    return len(value) if value.isascii() and value.isprintable() else 4 * len(value)
 
 
 def _where(error: BaseException) -> str:
