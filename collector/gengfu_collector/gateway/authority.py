@@ -154,7 +154,8 @@ class Authority:
     def renew(self, now_ms: int) -> tuple[str, ...]:
         """Replace what has passed half of its life; return the names of what was replaced. Call it every hour or so.
 
-        Running listeners use the new server certificate from the next handshake on.
+        Running listeners use the new server certificate from the next handshake on. Raises StoreError when the folder
+        cannot be written: everything goes on with what there was, and the next call tries again.
         """
         renewed = []
         present = self._present
@@ -323,12 +324,20 @@ def _make_server(folder: Path, issuing: Credential, names: Sequence[str], now_ms
 
 
 def _store(path: Path, credential: Credential, others: Sequence[x509.Certificate] = ()) -> Credential:
-    """Write a key (0600) with its certificates so that a crash leaves the old file or the new one."""
+    """Write a key (0600) with its certificates; a crash leaves the old file or the new one. Raises StoreError."""
     pem = _key_pem(credential.key) + x.to_pem([credential.certificate, *others])
+    try:
+        _replace(path, pem)
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error.strerror}; the old certificate stays in use") from None
+    return credential
+
+
+def _replace(path: Path, data: bytes) -> None:
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(pem)
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).replace(path)
@@ -340,7 +349,6 @@ def _store(path: Path, credential: Credential, others: Sequence[x509.Certificate
         os.fsync(folder)
     finally:
         os.close(folder)
-    return credential
 
 
 def _warning(name: str, credential: Credential, now_ms: int) -> ExpiryWarning | None:

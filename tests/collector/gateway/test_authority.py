@@ -172,6 +172,20 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         open_(tmp_path)
 
 
+def test_a_folder_that_cannot_be_written_leaves_what_there_was_in_use(tmp_path: Path) -> None:
+    authority = open_(tmp_path)
+    pin, bundle = authority.pin, authority.bundle()
+    (tmp_path / "ca").rename(tmp_path / "away")
+    with pytest.raises(StoreError, match=r"cannot write .*server.pem.*stays in use"):
+        authority.renew(NOW_MS + 60 * DAY_MS)
+    with pytest.raises(StoreError, match=r"root-2.pem"):
+        authority.prepare_next_root(NOW_MS)
+    assert (authority.pin, authority.bundle()) == (pin, bundle)
+    assert uid_of(issue(authority, "a", NOW_MS)[0]).uid == "a"
+    (tmp_path / "away").rename(tmp_path / "ca")
+    assert authority.renew(NOW_MS + 60 * DAY_MS) == ("server",)
+
+
 def test_what_a_crash_leaves_half_written_is_not_read(tmp_path: Path) -> None:
     first = open_(tmp_path)
     (tmp_path / "ca" / ".issuing.pem.x1y2").write_bytes(b"-----BEGIN PRIV")
