@@ -27,7 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return run(plain)
         from gengfu_agent.cli.commands import dispatch
 
-        return dispatch(arguments)
+        exit_code = dispatch(arguments)
+        sys.stdout.flush()
+        return exit_code
     except AgentError as error:
         return _fail(str(error), error.exit_code)
     except BrokenPipeError:

@@ -10,7 +10,6 @@ from typing import NoReturn, TypeAlias
 from gengfu_agent import VERSION, cli
 from gengfu_agent.cli.words import LANGUAGES, reader_language
 
-
 _Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
 
 
@@ -84,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_enrol(commands: _Commands, state: argparse.ArgumentParser) -> None:
+def _add_enrol(commands: _Commands, state: _Parser) -> None:
     enrol = commands.add_parser("enrol", parents=[state], help="make this machine known to a collector 注册本机")
     enrol.add_argument(
         "--collector", required=True, metavar="HOST:PORT", help="the collector's address for enrolment 服务器注册地址"
@@ -92,7 +91,7 @@ def _add_enrol(commands: _Commands, state: argparse.ArgumentParser) -> None:
     enrol.add_argument("--token", required=True, help="as printed by gengfu-collector token create 注册令牌")
 
 
-def _add_check(commands: _Commands, *parents: argparse.ArgumentParser) -> None:
+def _add_check(commands: _Commands, *parents: _Parser) -> None:
     check = commands.add_parser(
         "check",
         parents=parents,
