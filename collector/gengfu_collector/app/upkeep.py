@@ -62,7 +62,7 @@ class Upkeep:
     async def keep_house(self) -> None:
         """Once an hour: certificates, and report bytes that are older than they are kept."""
         async for _ in _every(KEEP_HOUSE_EVERY_S, at_once=True):
-            self._authority.renew(wall_clock_ms())
+            self._renew_certificates()
             for warning in self._authority.expiry_warnings(wall_clock_ms()):
                 _log.warning("certificate near its end", certificate=warning.certificate, days=warning.days_left)
             oldest_ms = wall_clock_ms() - self._report_days * DAY_MS
@@ -71,6 +71,12 @@ class Upkeep:
                 more = await self._attempt(partial(_prune, older_than_ms=oldest_ms))
                 await asyncio.sleep(PAUSE_BETWEEN_BATCHES_S)
             await self._attempt(partial(_prune_shapes, older_than_ms=oldest_ms - SHAPES_OUTLIVE_REPORTS_MS))
+
+    def _renew_certificates(self) -> None:
+        try:
+            self._authority.renew(wall_clock_ms())
+        except CollectorError as error:
+            _log.error("certificates cannot be renewed", error=str(error))
 
     def _silent_checks(self, shown: LiveAgent, now_s: float) -> list[tuple[int, str]]:
         if shown.agent_id in self._gateway.sessions:

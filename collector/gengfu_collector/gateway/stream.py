@@ -267,16 +267,17 @@ class StreamGateway:
                 return
 
     async def _renew(self, session: AgentSession, csr_der: bytes) -> None:
-        now_ms = self._around.now_ms()
-        try:
-            pem = await _result(
-                self._around.intake.execute(
-                    lambda work: self._around.renew(work.connection, session.agent_id, csr_der, now_ms)
-                )
-            )
-        except CollectorError as error:
-            raise ProtocolError(str(error)) from error
-        session.send(messages.certificate(pem))
+        def sign(work: UnitOfWork) -> bytes | CollectorError:
+            # A bad request is an answer, not a failure of the transaction that others share.
+            try:
+                return self._around.renew(work.connection, session.agent_id, csr_der, work.now_ms)
+            except CollectorError as error:
+                return error
+
+        answer = await _result(self._around.intake.execute(sign))
+        if isinstance(answer, CollectorError):
+            raise ProtocolError(str(answer))
+        session.send(messages.certificate(answer))
 
     def _unregister(self, session: AgentSession) -> None:
         if self.sessions.get(session.agent_id) is not session:

@@ -45,6 +45,8 @@ class WorkJob(Generic[T]):
         self._work: UnitOfWork | None = None
         self._result: T
         self.future: Future[T] = Future()
+        # Whoever waits may go away; the job goes on.
+        self.future.set_running_or_notify_cancel()
 
     def run(self, connection: Connection) -> None:
         """Call the function and write its rows."""
