@@ -7,7 +7,9 @@ names a `CheckKind` object: `my_check = "my_package.my_module:CHECK"`.
 from __future__ import annotations
 
 import importlib
+from operator import attrgetter
 
+from gengfu_checks.entry_points import entry_points
 from gengfu_checks.errors import CheckError, ExtraMissing, UnknownCheck
 from gengfu_checks.model import CheckKind
 
@@ -40,7 +42,7 @@ def load(name: str) -> CheckKind:
 
 def names() -> list[str]:
     """Every name that `load` may be asked for, built-in and installed, sorted. Imports no check."""
-    return sorted({*BUILT_IN, *_third_party_names()})
+    return sorted({*BUILT_IN, *entry_points(ENTRY_POINT_GROUP)})
 
 
 def _load_built_in(name: str) -> CheckKind:
@@ -56,22 +58,16 @@ def _load_built_in(name: str) -> CheckKind:
 
 
 def _load_third_party(name: str) -> CheckKind:
-    from importlib.metadata import entry_points
-
-    for entry in entry_points(group=ENTRY_POINT_GROUP, name=name):
-        try:
-            check = entry.load()
-        except ImportError as error:
-            raise ExtraMissing(f"check {name} from {entry.value} cannot be imported: {error}") from error
-        except AttributeError as error:
-            raise CheckError(f"entry point {name} = {entry.value} names nothing: {error}") from error
-        if not isinstance(check, CheckKind) or check.name != name:
-            raise CheckError(f"entry point {name} = {entry.value} is not a CheckKind named {name}")
-        return check
-    raise UnknownCheck(f"there is no check {name!r}; known: {', '.join(names())}")
-
-
-def _third_party_names() -> list[str]:
-    from importlib.metadata import entry_points
-
-    return [entry.name for entry in entry_points(group=ENTRY_POINT_GROUP)]
+    place = entry_points(ENTRY_POINT_GROUP).get(name)
+    if place is None:
+        raise UnknownCheck(f"there is no check {name!r}; known: {', '.join(names())}")
+    module_name, _, path = place.partition(":")
+    try:
+        check = attrgetter(path)(importlib.import_module(module_name))
+    except ImportError as error:
+        raise ExtraMissing(f"check {name} from {place} cannot be imported: {error}") from error
+    except AttributeError as error:
+        raise CheckError(f"entry point {name} = {place} names nothing: {error}") from error
+    if not isinstance(check, CheckKind) or check.name != name:
+        raise CheckError(f"entry point {name} = {place} is not a CheckKind named {name}")
+    return check
