@@ -19,7 +19,9 @@ from checkkinds import LEVEL, kind_of, level, returning
 
 from gengfu_agent import VERSION, cli
 from gengfu_agent.cli.table import width
+from gengfu_agent.cli.words import connection_words
 from gengfu_agent.status import LOCK_FILE, Status, write_status
+from gengfu_agent.uplink.states import State
 from gengfu_checks import registry
 from gengfu_checks.errors import CannotMeasure, ExtraMissing
 from gengfu_checks.model import Context, Measurement, Problem
@@ -236,7 +238,8 @@ def test_status_of_an_agent_that_does_not_run(tmp_path: Path) -> None:
     [
         ("en", ["pid 4242", "pc-17 (agent-1)", "collector.example:8421: streaming, since 2026-", "10 checks, 1 refused",
                 "3 reports, 48 KiB, oldest 12 s", "32.4 MiB, CPU 6 s (100 ms a minute), 6 threads"]),
-        ("zh", ["运行中", "10 项检查, 1 项被拒绝", "3 条记录, 48 KiB, 最早 12 秒前", "每分钟 100 毫秒", "6 个线程"]),
+        ("zh", ["运行中", "10 项检查, 1 项被拒绝", "3 条记录, 48 KiB, 最早 12 秒前", "每分钟 100 毫秒", "6 个线程",
+                "8421: 已连接"]),
     ],
 )  # fmt: skip
 def test_status_of_an_agent_that_runs(tmp_path: Path, language: str, words: list[str]) -> None:
@@ -249,6 +252,14 @@ def test_status_of_an_agent_that_runs(tmp_path: Path, language: str, words: list
     for word in words:
         assert word in done.stdout
     assert json.loads(as_json.stdout) | {"running": True} == {**json.loads(as_json.stdout), "asset": "pc-17"}
+
+
+def test_every_state_of_the_connection_has_its_words() -> None:
+    for state in State:
+        shown = connection_words(state.value, "zh")
+        assert shown
+        assert not shown.isascii()
+    assert connection_words("of another version", "zh") == "of another version"
 
 
 def test_colours_on_a_terminal_only() -> None:

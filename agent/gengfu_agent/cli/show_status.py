@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from gengfu_agent.cli import table
-from gengfu_agent.cli.words import word
+from gengfu_agent.cli.words import connection_words, word
 from gengfu_agent.identity import AGENT_FILE
 from gengfu_agent.status import Status, is_running, read_status
 from gengfu_checks.guide import text
@@ -56,7 +56,7 @@ def _rows(said: Status, running: bool, language: str) -> Iterator[tuple[str, str
     yield word("agent", language), f"{said.version}, {state}, pid {said.pid}, {since(said.started_at)}"
     yield word("asset", language), f"{said.asset} ({said.agent_id})"
     connected = f", {since(said.connected_since)}" if said.connected_since else ""
-    yield word("collector", language), f"{said.collector}: {said.connection}{connected}"
+    yield word("collector", language), f"{said.collector}: {connection_words(said.connection, language)}{connected}"
     if said.last_error:
         yield word("last_error", language), text.clean(said.last_error)
     acknowledged = said.last_acknowledged_at

@@ -63,10 +63,26 @@ _WORDS = {
     "last_error": ("last error", "最近错误"),
 }
 
+_CONNECTION = {
+    "offline": ("offline", "离线"),
+    "connecting": ("connecting", "连接中"),
+    "greeting": ("greeting", "握手中"),
+    "streaming": ("streaming", "已连接"),
+    "leaving": ("leaving", "正在断开"),
+    "recovering": ("recovering its certificate", "正在恢复证书"),
+    "blocked": ("kept out by the collector", "被服务器拒绝"),
+    "stopped": ("stopped", "已停止"),
+}
+
 
 def word(name: str, language: str, *values: object) -> str:
     """Return a word or phrase; `values` go where the phrase has {}."""
     return _WORDS[name][language == "zh"].format(*values)
+
+
+def connection_words(state: str, language: str) -> str:
+    """Return what a state of the connection is called; one that this version does not know stays as it is."""
+    return _CONNECTION.get(state, (state, state))[language == "zh"]
 
 
 def reader_language() -> str:
