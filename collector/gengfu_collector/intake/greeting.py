@@ -58,7 +58,7 @@ def accept_hello(
     rules_for: Callable[[AgentRecord], Mapping[str, Rule]],
 ) -> Greeted:
     """Bring the store up to date with a Hello: epoch, gaps, rules, presence. The agent is there from now on."""
-    work.memory.forget(agent_id)
+    work.forget(agent_id)
     record = work.agent(agent_id)
     greeting = greet(record.epoch, record.ledgers, hello.epoch, hello.next_seq, hello.held)
     work.set(record, "epoch", max(greeting.epoch, record.epoch))
@@ -89,7 +89,7 @@ def accept_hello(
 
 def set_rules(work: UnitOfWork, record: AgentRecord, rules: Mapping[str, Rule]) -> None:
     """Judge by these rules from now on; faults of checks without one end."""
-    work.set(record, "rules", {**rules, SELF_CHECK: Rule()})
+    work.set_rules(record, {**rules, SELF_CHECK: Rule()})
     unplanned = [name for name in record.checks if name not in record.rules and name not in (PRESENCE, IDENTITY)]
     end_faults(work, record, unplanned, NOT_PLANNED, ENGINE)
     for check in record.checks.values():

@@ -8,7 +8,7 @@ from typing import Any
 
 from gengfu_checks import guide
 from gengfu_checks.model import OK_CODE, Finding, Status
-from gengfu_collector.faults.engine import is_settled, step
+from gengfu_collector.faults.engine import is_settled
 from gengfu_collector.faults.model import Effect, EffectKind, Event, Observed, Rule, Silent, SubjectState
 from gengfu_collector.intake.records import AgentRecord, CheckRecord, SubjectRecord
 from gengfu_collector.intake.work import UnitOfWork
@@ -43,14 +43,15 @@ class Occasion:
 def observe_run(work: UnitOfWork, record: AgentRecord, shape: Shape, run: Run, order: tuple[int, int]) -> None:
     """Let a fresh run act.
 
-    A run that is not newer than the last one that acted, or of a check that is not planned, changes only history.
+    A run older than the last one that acted, or of a check that is not planned, changes only history. A report may
+    hold several runs of a check, in their order.
     """
     check = record.checks.get(shape.check)
     if check is None:
         check = CheckRecord(order=record.order_at_load)
         work.put(record.checks, shape.check, check)
     rule = record.rules.get(shape.check)
-    if order <= check.order or rule is None:
+    if order < check.order or rule is None:
         record_history(work, record, shape, run)
         return
     work.set(check, "order", order)
@@ -117,13 +118,9 @@ def apply(
     work: UnitOfWork, record: AgentRecord, target: SubjectRecord, rule: Rule, event: Event, occasion: Occasion
 ) -> None:
     """Take one step of the engine and write down everything that follows."""
-    before = target.state
-    after, effects = step(rule, before, event, work.now_ms)
-    if after == before:
-        return
-    work.set_state(target, after)
-    for effect in effects:
-        _follow(work, record, target, rule, after, effect, occasion)
+    stepped = work.step(target, rule, event)
+    for effect in stepped.effects:
+        _follow(work, record, target, rule, stepped.state, effect, occasion)
 
 
 def _subject(work: UnitOfWork, record: AgentRecord, check: CheckRecord, name: str, item: str) -> SubjectRecord:

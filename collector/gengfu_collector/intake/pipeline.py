@@ -13,7 +13,6 @@ from concurrent.futures import Future
 from typing import Generic, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Table, select
-from sqlalchemy.exc import OperationalError
 
 from gengfu_collector.errors import Overloaded
 from gengfu_collector.intake.live import LiveTable
@@ -22,7 +21,7 @@ from gengfu_collector.intake.records import AgentRecord
 from gengfu_collector.intake.submission import Outcome, Receiver, Rejection, RejectionReason, Submission
 from gengfu_collector.intake.work import Memory, UnitOfWork
 from gengfu_collector.logs import logger
-from gengfu_collector.store.database import Database
+from gengfu_collector.store.database import Database, is_trouble
 from gengfu_collector.store.schema import gap, rejected_report
 from gengfu_collector.store.writer import Writer
 
@@ -30,8 +29,10 @@ T = TypeVar("T")
 
 MAX_WAITING_REPORTS = 200_000
 MAX_REPORTS_A_COMMIT = 5_000
+MAX_CHANGES_A_COMMIT = 10_000
 MAX_DEAD_LETTER_BYTES = 64 * 1024
 MAX_DETAIL_CHARACTERS = 500
+MAX_HOLES = 2_000
 
 _log = logger(__name__)
 
@@ -77,12 +78,16 @@ class ReportsJob:
         self._taken: list[Submission] = []
 
     def run(self, connection: Connection) -> None:
-        """Process and write all reports; those of an earlier, undone try first."""
+        """Process and write what waits, as far as one commit should hold; a try that was undone takes the same again."""
         if not self._taken:
             self._taken = self._intake.take()
         self._work = self._intake.begin(connection)
-        for submission in self._taken:
+        for count, submission in enumerate(self._taken, 1):
             process(self._work, submission)
+            if self._work.changes > MAX_CHANGES_A_COMMIT:
+                self._intake.put_back(self._taken[count:])
+                del self._taken[count:]
+                break
         self._work.flush()
 
     def undo(self) -> None:
@@ -98,9 +103,9 @@ class ReportsJob:
 
     def failed(self, error: BaseException) -> None:
         """Find the report that is to blame, so that it harms no other."""
-        if not isinstance(error, OperationalError):
-            for submission in self._taken:
-                self._intake.process_alone(submission)
+        # When not even a transaction could begin, those that wait are sent away all the same.
+        self._taken = self._taken or self._intake.take()
+        self._intake.separate(self._taken, error)
         self._intake.deliver(self._taken)
 
 
@@ -144,9 +149,7 @@ class Intake:
         if len(self._waiting) >= MAX_WAITING_REPORTS:
             raise Overloaded(f"more than {MAX_WAITING_REPORTS} reports are waiting")
         self._waiting.append(submission)
-        if not self._scheduled:
-            self._scheduled = True
-            self._writer.submit(ReportsJob(self))
+        self._schedule()
 
     def execute(self, function: Callable[[UnitOfWork], T]) -> Future[T]:
         """Run a function in a unit of work of its own; the result comes when it is durable."""
@@ -163,28 +166,54 @@ class Intake:
         count = min(len(self._waiting), MAX_REPORTS_A_COMMIT)
         return [self._waiting.popleft() for _ in range(count)]
 
-    def process_alone(self, submission: Submission) -> None:
-        """Process a report in a transaction of its own, as a dead letter when it fails again (writer's thread)."""
-        error = self._try_alone(submission)
-        if error is None or isinstance(error, OperationalError):
+    def put_back(self, submissions: Sequence[Submission]) -> None:
+        """Let these wait for the next commit, ahead of the others (writer's thread)."""
+        self._waiting.extendleft(reversed(submissions))
+
+    def separate(self, failed: Sequence[Submission], error: BaseException) -> None:
+        """Process reports that failed together in halves, until the one to blame stands alone (writer's thread)."""
+        if is_trouble(error):
+            return
+        if len(failed) == 1:
+            self._bury(failed[0])
+            return
+        middle = len(failed) // 2
+        for half in (failed[:middle], failed[middle:]):
+            again = self._try(half)
+            if again is not None:
+                self.separate(half, again)
+
+    def _bury(self, submission: Submission) -> None:
+        """Make a dead letter of a report that fails even against what the database says now."""
+        error = self._try([submission], afresh=True)
+        if error is None or is_trouble(error):
             return
         _log.exception("report failed", error, agent_id=submission.agent_id, epoch=submission.epoch, seq=submission.seq)
         submission.rejection = Rejection(RejectionReason.FAILED, f"{type(error).__name__}: {error}")
-        self._try_alone(submission)
+        self._try([submission])
 
-    def _try_alone(self, submission: Submission) -> BaseException | None:
+    def _try(self, submissions: Sequence[Submission], *, afresh: bool = False) -> BaseException | None:
         work: UnitOfWork | None = None
         try:
             with self._database.write() as connection:
                 work = self.begin(connection)
-                process(work, submission)
+                for submission in submissions:
+                    if afresh:
+                        work.forget(submission.agent_id)
+                    process(work, submission)
                 work.flush()
-        except Exception as error:  # noqa: BLE001 - the boundary of one report: a failure becomes its dead letter
+        except Exception as error:  # noqa: BLE001 - the boundary of a report: a failure becomes its dead letter
             if work is not None:
                 work.undo()
-            submission.outcome = Outcome.RETRY
+            for submission in submissions:
+                submission.outcome = Outcome.RETRY
             return error
         return None
+
+    def _schedule(self) -> None:
+        if self._waiting and not self._scheduled:
+            self._scheduled = True
+            self._writer.submit(ReportsJob(self), always=True)
 
     def deliver(self, done: Sequence[Submission]) -> None:
         """Hand results to the event loop (writer's thread)."""
@@ -192,9 +221,7 @@ class Intake:
 
     def _delivered(self, done: Sequence[Submission]) -> None:
         self._scheduled = False
-        if self._waiting:
-            self._scheduled = True
-            self._writer.submit(ReportsJob(self))
+        self._schedule()
         now_s = time.monotonic()
         by_receiver: dict[int, tuple[Receiver, list[Submission]]] = {}
         for submission in done:
@@ -234,6 +261,7 @@ def process(work: UnitOfWork, submission: Submission) -> None:
         last = seq - 1 if lost.epoch == epoch else work.ledger(record, lost.epoch).top
         ranges = [(begin, min(end, last)) for begin, end in lost.ranges if begin <= last]
         record_gaps(work, record, lost.epoch, ranges, lost.reason)
+    _limit_holes(work, record, epoch)
     submission.outcome = Outcome.STORED
 
 
@@ -259,6 +287,13 @@ def record_gaps(
         )
 
 
+def _limit_holes(work: UnitOfWork, record: AgentRecord, epoch: int) -> None:
+    """Give up waiting for numbers of an agent that leaves out too many; what still comes gets a new number."""
+    account = work.ledger(record, epoch)
+    if len(account.ahead) > MAX_HOLES:
+        record_gaps(work, record, epoch, account.missing(1, account.top), "unspecified")
+
+
 def _reject(work: UnitOfWork, record: AgentRecord, submission: Submission, rejection: Rejection) -> None:
     epoch, seq = submission.epoch, submission.seq
     work.set_ledger(record, epoch, work.ledger(record, epoch).with_rejected(seq))
@@ -272,6 +307,7 @@ def _reject(work: UnitOfWork, record: AgentRecord, submission: Submission, rejec
         detail=rejection.detail[:MAX_DETAIL_CHARACTERS],
         body=submission.data[:MAX_DEAD_LETTER_BYTES],
     )
+    _limit_holes(work, record, epoch)
     submission.outcome = Outcome.REJECTED
 
 
@@ -291,5 +327,6 @@ def _known_outcome(work: UnitOfWork, record: AgentRecord, submission: Submission
 def _covers(
     work: UnitOfWork, table: Table, record: AgentRecord, submission: Submission, condition: ColumnElement[bool]
 ) -> bool:
+    work.flush_rows(table)
     where = (table.c.agent_id == record.id, table.c.epoch == submission.epoch, condition)
     return work.connection.execute(select(table.c.agent_id).where(*where)).first() is not None

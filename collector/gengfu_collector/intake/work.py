@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Table, bindparam, insert, select, text, update
 
-from gengfu_collector.errors import NotFound
-from gengfu_collector.faults.model import SubjectState, counters_to_json, state_from_row
+from gengfu_collector.errors import NotFound, StoreOutdated
+from gengfu_collector.faults.engine import step
+from gengfu_collector.faults.model import Effect, Event, Rule, SubjectState, counters_to_json, state_from_row
 from gengfu_collector.intake.ledger import Ledger
 from gengfu_collector.intake.records import AgentRecord, CheckRecord, SubjectRecord
 from gengfu_collector.store import sequences
@@ -34,17 +37,24 @@ _ID_BLOCK = 1_000
 _INSERT_ORDER = (report, rejected_report, gap, subject, span, ticket, fault, ticket_event, outbox)
 
 
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """What one step of the engine gave; holding the rule keeps its id from being used again."""
+
+    rule: Rule
+    state: SubjectState
+    effects: tuple[Effect, ...]
+    columns: dict[str, Any]
+
+
 class Memory:
-    """What outlives a transaction: agents seen so far, and row ids taken ahead in blocks."""
+    """What outlives a transaction: agents seen so far, their rules, and row ids taken ahead in blocks."""
 
     def __init__(self) -> None:
         self.agents: dict[int, AgentRecord] = {}
+        self.rules: dict[int, Mapping[str, Rule]] = {}
         self.ids: dict[str, tuple[int, int]] = {}
         self.shapes_seen_at_ms: dict[bytes, int] = {}
-
-    def forget(self, agent_id: int) -> None:
-        """Drop an agent; it is read from the database when next needed."""
-        self.agents.pop(agent_id, None)
 
 
 class UnitOfWork:
@@ -59,8 +69,9 @@ class UnitOfWork:
         self._fresh: dict[tuple[str, int], dict[str, Any]] = {}
         self._updates: dict[Table, dict[int, dict[str, Any]]] = {}
         self._ledgers: dict[tuple[int, int], Ledger] = {}
-        self._new_ledgers: set[tuple[int, int]] = set()
+        self._ledgers_before: dict[tuple[int, int], Ledger | None] = {}
         self._bodies: dict[tuple[int, int, int], bytes] = {}
+        self._steps: dict[tuple[int, SubjectState, Event], Stepped] = {}
 
     def set(self, record: Any, name: str, value: Any) -> None:
         """Change an attribute of a record in memory."""
@@ -77,10 +88,21 @@ class UnitOfWork:
             self._undo.append(lambda: mapping.pop(key))
         mapping[key] = value
 
+    def forget(self, agent_id: int) -> None:
+        """Drop an agent from memory; it is read from the database when next needed. Its rules stay."""
+        record = self.memory.agents.pop(agent_id, None)
+        if record is not None:
+            self._undo.append(lambda: self.memory.agents.__setitem__(agent_id, record))
+
+    @property
+    def changes(self) -> int:
+        """How much this transaction has changed so far, as a measure of its size."""
+        return len(self._undo)
+
     def undo(self) -> None:
         """Take back every change in memory, last first."""
-        for step in reversed(self._undo):
-            step()
+        for undo in reversed(self._undo):
+            undo()
         self._undo.clear()
 
     def insert(self, table: Table, **values: Any) -> None:
@@ -110,24 +132,37 @@ class UnitOfWork:
         """The account of an epoch; an empty one when it is new."""
         return record.ledgers.get(epoch) or Ledger()
 
+    def set_rules(self, record: AgentRecord, rules: Mapping[str, Rule]) -> None:
+        """Change the rules that an agent's findings are judged by."""
+        self.put(self.memory.rules, record.id, rules)
+        self.set(record, "rules", rules)
+
     def set_ledger(self, record: AgentRecord, epoch: int, account: Ledger) -> None:
         """Change the account of an epoch."""
-        if epoch not in record.ledgers:
-            self._new_ledgers.add((record.id, epoch))
+        self._ledgers_before.setdefault((record.id, epoch), record.ledgers.get(epoch))
         self.put(record.ledgers, epoch, account)
         self._ledgers[record.id, epoch] = account
 
-    def set_state(self, record: SubjectRecord, state: SubjectState) -> None:
-        """Change what the engine remembers of a subject."""
-        self.set(record, "state", state)
-        self.update(
-            subject,
-            record.id,
-            status=state.word,
-            code=state.code,
-            since_at_ms=state.since_ms,
-            counters=counters_to_json(state),
-        )
+    def step(self, record: SubjectRecord, rule: Rule, event: Event) -> Stepped:
+        """Let the engine take one step with a subject and keep its new state.
+
+        Items of one check mostly go through the same at the same time: they share one result, and one state in memory.
+        """
+        key = (id(rule), record.state, event)
+        found = self._steps.get(key)
+        if found is None:
+            state, effects = step(rule, record.state, event, self.now_ms)
+            columns = {
+                "status": state.word,
+                "code": state.code,
+                "since_at_ms": state.since_ms,
+                "counters": counters_to_json(state),
+            }
+            found = self._steps[key] = Stepped(rule, state, effects, columns)
+        if found.state != record.state:
+            self.set(record, "state", found.state)
+            self.update(subject, record.id, **found.columns)
+        return found
 
     def keep_shape(self, shape_id: bytes, body: bytes) -> None:
         """Store a shape, or note once a day that it is still in use."""
@@ -163,6 +198,7 @@ class UnitOfWork:
         record = self.memory.agents.get(agent_id)
         if record is None:
             record = load_agent(self.connection, agent_id)
+            record.rules = self.memory.rules.get(agent_id, {})
             self.put(self.memory.agents, agent_id, record)
         return record
 
@@ -172,10 +208,14 @@ class UnitOfWork:
         for table, rows_by_id in self._updates.items():
             _update_rows(self.connection, table, rows_by_id)
         for table in _INSERT_ORDER:
-            rows = self._inserts[table]
-            if rows:
-                self.connection.execute(insert(table), rows)
+            self.flush_rows(table)
         self._flush_ledgers()
+
+    def flush_rows(self, table: Table) -> None:
+        """Write the new rows of one table, so that a query sees them."""
+        rows, self._inserts[table] = self._inserts[table], []
+        if rows:
+            self.connection.execute(insert(table), rows)
 
     def _number_tickets(self) -> None:
         rows = self._inserts[ticket]
@@ -196,14 +236,16 @@ class UnitOfWork:
                 "rejected": account.rejected,
                 "gaps": account.gaps,
             }
-            if (agent_id, epoch) in self._new_ledgers:
+            before = self._ledgers_before[agent_id, epoch]
+            if before is None:
                 new.append({"agent_id": agent_id, "epoch": epoch, "pruned": 0, **values})
             else:
-                changed.append({"key_agent_id": agent_id, "key_epoch": epoch, **values})
+                known = {f"known_{name}": getattr(before, name) for name in _COUNTED}
+                changed.append({"key_agent_id": agent_id, "key_epoch": epoch, **values, **known})
         if new:
             self.connection.execute(insert(ledger), new)
-        if changed:
-            self.connection.execute(_UPDATE_LEDGER, changed)
+        if changed and self.connection.execute(_UPDATE_LEDGER, changed).rowcount != len(changed):
+            raise StoreOutdated("another collector has accounted for reports of an agent that is remembered here")
 
 
 _SHAPE_TOUCH_MS = 24 * 3600 * 1000
@@ -212,10 +254,13 @@ _KEEP_SHAPE = text(
     "ON CONFLICT (id) DO UPDATE SET seen_at_ms = excluded.seen_at_ms"
 )
 
+# Every change of an account changes one of these.
+_COUNTED = ("stored", "rejected", "gaps")
 _UPDATE_LEDGER = (
     update(ledger)
     .where(ledger.c.agent_id == bindparam("key_agent_id"), ledger.c.epoch == bindparam("key_epoch"))
-    .values({name: bindparam(name) for name in ("high_water", "ahead", "stored", "rejected", "gaps")})
+    .where(*(ledger.c[name] == bindparam(f"known_{name}") for name in _COUNTED))
+    .values({name: bindparam(name) for name in ("high_water", "ahead", *_COUNTED)})
 )
 
 
@@ -285,8 +330,8 @@ def _load_checks(connection: Connection, asset_id: int, order: tuple[int, int]) 
         check.subjects[row.item] = SubjectRecord(
             id=row.id,
             asset_id=asset_id,
-            check=row.check,
-            item=row.item,
+            check=sys.intern(row.check),
+            item=sys.intern(row.item),
             state=state_from_row(row.status, row.code, row.since_at_ms, row.counters),
             fault_id=faults.get(row.id),
             ticket=tickets.get(row.id),
