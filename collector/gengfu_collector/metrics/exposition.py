@@ -151,7 +151,7 @@ class Exposition:
         if layout is None:
             if is_too_large(shape):
                 self._hidden.inc("too_many_series")
-            layout = build_layout(shape, self._measured_family, self._family)
+            layout = build_layout(key, shape, self._measured_family, self._family)
             for family in layout.families:
                 family.users += 1
         self._layouts[key] = (layout, users + 1)

@@ -63,9 +63,9 @@ class Layout:
 def layout_key(shape: Shape) -> LayoutKey:
     """Shapes with equal keys have equal layouts: facts and breaches are not shown."""
     # Made of plain values alone, which the garbage collector need not follow.
-    findings = tuple((part.item, part.status.value, part.code, part.metrics) for part in shape.findings)
-    types = tuple((name, kind.value) for name, kind in shape.metric_types.items())
-    return shape.check, shape.kind, shape.target, findings, types
+    findings = tuple((part.item, int(part.status), part.code, part.metrics) for part in shape.findings)
+    counters = tuple(name for name, kind in shape.metric_types.items() if kind is MetricType.COUNTER)
+    return shape.check, shape.kind, shape.target, findings, counters
 
 
 def is_too_large(shape: Shape) -> bool:
@@ -74,11 +74,12 @@ def is_too_large(shape: Shape) -> bool:
 
 
 def build_layout(
+    key: LayoutKey,
     shape: Shape,
     measured: Callable[[str, str, MetricType], Family | None],
     built_in: Callable[[str], Family],
 ) -> Layout:
-    """The layout of a shape; of one that is too large only when it was measured.
+    """The layout of a shape and its key; of a shape that is too large only when it was measured.
 
     `measured(kind, metric, type)` gives the family of a metric, or None when it may not be shown; `built_in(name)` one
     of those of this module.
@@ -101,7 +102,7 @@ def build_layout(
     lines[last] = [f"{LAST_MEASURED}{{{_labels(shape)}}} %r\n"]
     positions[last] = [shape.value_count]
     return Layout(
-        key=layout_key(shape),
+        key=key,
         families=tuple(lines),
         _template=_FAMILY_END.join("".join(part) for part in lines.values()),
         _order=itemgetter(*(position for family in lines for position in positions.get(family, ()))),

@@ -148,8 +148,6 @@ def _accept(request: Request) -> str:
 
 def _respond(request: Request, document: Document) -> Response:
     headers = {"content-type": document.content_type, "vary": "Accept, Accept-Encoding"}
-    if request.method == "HEAD":
-        return StreamingResponse(_in_turn(iter(())), headers=headers)
     if wants_gzip(request.headers.get("accept-encoding", "")):
         return StreamingResponse(_gzipped(document.pieces), headers=headers | {"content-encoding": "gzip"})
     return StreamingResponse(_in_turn(document.pieces), headers=headers)

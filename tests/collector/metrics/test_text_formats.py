@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from live_fleet import parse, parse_samples
 
@@ -114,6 +114,9 @@ NAMES = st.sampled_from(["a", "a_total", "a_created", "a_created_total", "a_info
 
 
 @given(st.dictionaries(NAMES, st.sampled_from(FamilyType), max_size=6))
+@example({"a_total": FamilyType.COUNTER, "a_created_total": FamilyType.COUNTER})
+@example({"a_total": FamilyType.COUNTER, "a": FamilyType.GAUGE})
+@example({"a_total": FamilyType.COUNTER, "a_info": FamilyType.INFO})
 def test_no_family_needs_the_name_of_another(wanted: dict[str, FamilyType]) -> None:
     families = []
     for name, kind in wanted.items():
@@ -153,6 +156,7 @@ def test_pieces_are_bounded() -> None:
         ("application/openmetrics-text; version=2.0.0, text/plain", Format.CLASSIC),
         ("application/openmetrics-text;q=0", Format.CLASSIC),
         ("application/openmetrics-text;q=0.3, text/plain;q=0.4", Format.CLASSIC),
+        ("text/plain, application/openmetrics-text", Format.OPENMETRICS),
         ("application/openmetrics-text;q=0.4, text/plain;q=0.3, */*", Format.OPENMETRICS),
         ("application/openmetrics-text;q=nonsense", Format.CLASSIC),
         ("application/openmetrics-text;q=nan", Format.CLASSIC),
