@@ -60,6 +60,28 @@ _HEADINGS_ZH = {
 }
 
 
+_WORDS_ZH = {
+    "opened": "发生",
+    "raised": "升级",
+    "lowered": "降级",
+    "recoded": "变化",
+    "resolved": "解决",
+    "reopened": "重新打开",
+    "recovered": "恢复确认",
+    "acknowledged": "受理",
+    "commented": "备注",
+    "closed": "归档",
+}
+
+# What closes a fault; the rest of the text is a person's.
+_REASONS_ZH = {
+    "recovered": "测量恢复正常",
+    "no longer in the plan": "已不在巡检计划中",
+    "asset retired": "资产已退役",
+    "ticket closed by": "工单归档人：",
+}
+
+
 def in_chinese() -> bool:
     """Whether the reader's locale is Chinese."""
     return (os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG") or "").startswith("zh")
@@ -123,6 +145,20 @@ def summary_of(code: str, item: str, data: Mapping[str, Any]) -> str:
         breach.get("limit"),
         metric=breach.get("metric") or "",
     )
+
+
+def word_of(kind: str) -> str:
+    """What happened to a ticket, in the reader's language."""
+    return _WORDS_ZH.get(kind, kind) if in_chinese() else kind
+
+
+def reason_of(reason: str) -> str:
+    """Why a fault ended, in the reader's language."""
+    if in_chinese():
+        for english, chinese in _REASONS_ZH.items():
+            if reason.startswith(english):
+                return chinese + reason.removeprefix(english)
+    return reason
 
 
 def title_of(code: str) -> str:

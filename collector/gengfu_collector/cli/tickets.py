@@ -151,10 +151,10 @@ def _ticket(value: dict[str, Any], json: bool) -> None:
 def _event_line(event: Mapping[str, Any]) -> None:
     data = event["data"]
     code = data.get("code") or event["code"]
-    said = data.get("text") or data.get("solution") or data.get("reason") or ""
-    if data.get("metrics") or data.get("facts"):
+    said = data.get("text") or data.get("solution") or show.reason_of(data.get("reason") or "")
+    if data.get("status", "ok") != "ok":
         said = show.summary_of(code, event["item"], data)
     title = show.title_of(event["code"])
     show.line(
-        f"{event['at']}  {event['number']}  {event['kind']:<12}  {event['asset']}  {title}  {said}  ({event['actor']})"
+        f"{event['at']}  {event['number']}  {show.word_of(event['kind']):<12}  {event['asset']}  {title}  {said}  ({event['actor']})"
     )
