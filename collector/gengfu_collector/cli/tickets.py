@@ -155,6 +155,5 @@ def _event_line(event: Mapping[str, Any]) -> None:
     if data.get("status", "ok") != "ok":
         said = show.summary_of(code, event["item"], data)
     title = show.title_of(event["code"])
-    show.line(
-        f"{event['at']}  {event['number']}  {show.word_of(event['kind']):<12}  {event['asset']}  {title}  {said}  ({event['actor']})"
-    )
+    what = f"{show.word_of(event['kind']):<12}  {event['asset']}  {title}  {said}"
+    show.line(f"{event['at']}  {event['number']}  {what}  ({event['actor']})")

@@ -78,7 +78,7 @@ class ReportsJob:
         self._taken: list[Submission] = []
 
     def run(self, connection: Connection) -> None:
-        """Process and write what waits, as far as one commit should hold; a try that was undone takes the same again."""
+        """Process what waits, as far as one commit should hold; a try that was undone takes the same again."""
         if not self._taken:
             self._taken = self._intake.take()
         self._work = self._intake.begin(connection)
@@ -261,6 +261,7 @@ def process(work: UnitOfWork, submission: Submission) -> None:
         last = seq - 1 if lost.epoch == epoch else work.ledger(record, lost.epoch).top
         ranges = [(begin, min(end, last)) for begin, end in lost.ranges if begin <= last]
         record_gaps(work, record, lost.epoch, ranges, lost.reason)
+        _limit_holes(work, record, lost.epoch)
     _limit_holes(work, record, epoch)
     submission.outcome = Outcome.STORED
 
