@@ -7,7 +7,8 @@ CollectorError                  one line for people, and the exit code that goes
 ├── Refused (1)                 exists, but this may not be done with it now
 ├── StoreError (1)              the data folder or database cannot be used
 │   ├── StoreInUse              another collector has it
-│   └── StoreTooNew             written by a later version
+│   ├── StoreTooNew             written by a later version
+│   └── StoreOutdated           another collector has changed what this one remembers; it looks again
 ├── Unreachable (3)             a running collector does not answer
 └── Overloaded (1)              the collector has more to do than it may queue
 """
@@ -55,6 +56,10 @@ class StoreInUse(StoreError):
 
 class StoreTooNew(StoreError):
     """The database was written by a later version of Gengfu."""
+
+
+class StoreOutdated(StoreError):
+    """Another collector has changed what this one remembers; nothing was written."""
 
 
 class Unreachable(CollectorError):

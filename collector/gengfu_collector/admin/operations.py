@@ -102,7 +102,7 @@ def _on_agent(function: Callable[..., agents.Agent], *, ends_stream: bool = Fals
     async def operation(desk: Desk, actor: str, uid: str) -> Any:
         def act(work: UnitOfWork) -> agents.Agent:
             found = function(work.connection, uid, actor=actor, now_ms=work.now_ms)
-            work.memory.forget(found.id)
+            work.forget(found.id)
             return found
 
         found = await _write(desk, act)

@@ -38,48 +38,59 @@ class Ledger:
 
     def missing(self, first: int, last: int) -> Ranges:
         """Ranges within first..last that are not accounted for."""
-        found: list[tuple[int, int]] = []
-        cursor = max(first, self.high_water + 1)
-        for begin, end in self.ahead:
-            if cursor > last:
-                break
-            if begin > cursor:
-                found.append((cursor, min(begin - 1, last)))
-            cursor = max(cursor, end + 1)
-        if cursor <= last:
-            found.append((cursor, last))
-        return tuple(found)
+        return _without(((first, last),), self.known)
 
     def with_stored(self, seq: int) -> Ledger:
         """With one more stored number, which must not be held yet."""
         if seq == self.high_water + 1 and not self.ahead:
             return Ledger(seq, (), self.stored + 1, self.rejected, self.gaps)
-        return replace(self._with(seq, seq), stored=self.stored + 1)
+        return replace(self._with(((seq, seq),)), stored=self.stored + 1)
 
     def with_rejected(self, seq: int) -> Ledger:
         """With one more rejected number, which must not be held yet."""
-        return replace(self._with(seq, seq), rejected=self.rejected + 1)
+        return replace(self._with(((seq, seq),)), rejected=self.rejected + 1)
 
     def with_gaps(self, ranges: Iterable[tuple[int, int]]) -> tuple[Ledger, Ranges]:
         """With numbers that will never come; those already accounted for stay what they are. Also what was new."""
-        ledger, new = self, []
-        for first, last in ranges:
-            for begin, end in ledger.missing(first, last):
-                ledger = replace(ledger._with(begin, end), gaps=ledger.gaps + end - begin + 1)
-                new.append((begin, end))
-        return ledger, tuple(new)
+        new = _without(_joined(ranges), self.known)
+        count = sum(last - first + 1 for first, last in new)
+        return replace(self._with(new), gaps=self.gaps + count), new
 
-    def _with(self, first: int, last: int) -> Ledger:
-        merged: list[tuple[int, int]] = []
-        for begin, end in sorted((*self.ahead, (first, last))):
-            if merged and begin <= merged[-1][1] + 1:
-                merged[-1] = (merged[-1][0], max(merged[-1][1], end))
-            else:
-                merged.append((begin, end))
-        high_water = self.high_water
-        if merged and merged[0][0] == high_water + 1:
-            high_water = merged.pop(0)[1]
-        return replace(self, high_water=high_water, ahead=tuple(merged))
+    def _with(self, ranges: Ranges) -> Ledger:
+        ahead = _joined((*self.ahead, *ranges))
+        if ahead and ahead[0][0] == self.high_water + 1:
+            return replace(self, high_water=ahead[0][1], ahead=ahead[1:])
+        return replace(self, ahead=ahead)
+
+
+def _joined(ranges: Iterable[tuple[int, int]]) -> Ranges:
+    """The same numbers in ascending ranges that do not touch."""
+    joined: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if joined and first <= joined[-1][1] + 1:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], last))
+        else:
+            joined.append((first, last))
+    return tuple(joined)
+
+
+def _without(ranges: Ranges, known: Ranges) -> Ranges:
+    """What of ascending ranges is not known. One pass over both: an agent chooses how many there are."""
+    found: list[tuple[int, int]] = []
+    at = 0
+    for first, last in ranges:
+        cursor = first
+        while at < len(known) and known[at][0] <= last:
+            begin, end = known[at]
+            if begin > cursor:
+                found.append((cursor, begin - 1))
+            cursor = max(cursor, end + 1)
+            if end > last:
+                break
+            at += 1
+        if cursor <= last:
+            found.append((cursor, last))
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)

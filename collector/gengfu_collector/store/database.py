@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, InterfaceError, ProgrammingError, SQLAlchemyError
 
 from gengfu_collector.errors import StoreError, StoreInUse, StoreTooNew
 
@@ -36,7 +36,8 @@ class Database:
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection for reading; sees one consistent state for as long as it is open."""
-        with self.engine.connect() as connection, connection.begin():
+        options = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
+        with self.engine.connect().execution_options(**options) as connection, connection.begin():
             yield connection
 
     @contextlib.contextmanager
@@ -56,13 +57,23 @@ def open_database(data: Path, url: str | None = None) -> Database:
     Raises StoreTooNew and StoreError.
     """
     target = make_url(url) if url else make_url("sqlite://").set(database=str(data / DATABASE_FILE))
+    engine = _create_engine(target)
     try:
-        engine = _create_engine(target)
         _migrate(engine)
-    except (OperationalError, OSError) as error:
-        reason = getattr(error, "orig", None) or error
+    except (SQLAlchemyError, OSError) as error:
+        engine.dispose()
+        reason = " ".join(str(getattr(error, "orig", None) or error).split())
         raise StoreError(f"cannot open the database {target.render_as_string()}: {reason}") from None
+    except StoreError:
+        engine.dispose()
+        raise
     return Database(engine)
+
+
+def is_trouble(error: BaseException) -> bool:
+    """True when the database could not do it now (full, locked, gone, damaged); False when what was asked was wrong."""
+    wrong = (DataError, IntegrityError, ProgrammingError)
+    return isinstance(error, (DatabaseError, InterfaceError)) and not isinstance(error, wrong)
 
 
 def prepare_folder(data: Path) -> None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, select, text
 
 from gengfu_collector.store.schema import sequence
+
+_TAKE = text(
+    "INSERT INTO sequence (name, next) VALUES (:name, 1 + :count) "
+    "ON CONFLICT (name) DO UPDATE SET next = sequence.next + :count"
+)
 
 
 def take(connection: Connection, name: str, count: int = 1) -> int:
     """Return the first of `count` successive numbers; they are given back only if the transaction rolls back."""
-    taken = connection.execute(
-        update(sequence).where(sequence.c.name == name).values(next=sequence.c.next + count)
-    ).rowcount
-    if taken:
-        following = connection.execute(select(sequence.c.next).where(sequence.c.name == name)).scalar_one()
-        return int(following) - count
-    connection.execute(insert(sequence).values(name=name, next=1 + count))
-    return 1
+    connection.execute(_TAKE, {"name": name, "count": count})
+    following = connection.execute(select(sequence.c.next).where(sequence.c.name == name)).scalar_one()
+    return int(following) - count

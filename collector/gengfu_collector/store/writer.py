@@ -78,16 +78,15 @@ class Writer:
         self._database = database
         self._on_commit = on_commit
         self._on_error = on_error
-        self._jobs: queue.Queue[Job | None] = queue.Queue(MAX_QUEUED_JOBS)
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, job: Job) -> None:
-        """Queue a job; raises Overloaded when the queue is full."""
-        try:
-            self._jobs.put_nowait(job)
-        except queue.Full:
-            raise Overloaded(f"more than {MAX_QUEUED_JOBS} writes are waiting") from None
+    def submit(self, job: Job, *, always: bool = False) -> None:
+        """Queue a job; raises Overloaded when too many wait. `always` is for who never has more than one there."""
+        if not always and self._jobs.qsize() >= MAX_QUEUED_JOBS:
+            raise Overloaded(f"more than {MAX_QUEUED_JOBS} writes are waiting")
+        self._jobs.put(job)
 
     def call(self, function: Callable[[Connection], T]) -> Future[T]:
         """Queue a function; its result comes when it is durable."""
