@@ -88,7 +88,7 @@ class Exposition:
                 await pace.rest()
             families = [(family, list(family.lines.values())) for family in self._families.values()]
             agents = list(self._agents.values())
-        return [*_agent_families(agents), *await self._described(families)]
+        return [*await self._described(families, pace), *_agent_families(agents)]
 
     async def of_asset(self, name: str) -> list[FamilyText] | None:
         """The families of one asset; None when there is no such asset."""
@@ -104,7 +104,7 @@ class Exposition:
             for run in shown.runs.values():
                 for family in run.layout.families:
                     lines.setdefault(family, []).append(family.lines[run])
-        return [*_agent_families([shown]), *await self._described(list(lines.items()))]
+        return [*await self._described(list(lines.items()), pace), *_agent_families([shown])]
 
     async def _refresh(self, agent: LiveAgent, pace: _Pace) -> _ShownAgent:
         shown = self._shown(agent)
@@ -197,11 +197,16 @@ class Exposition:
             self._forget_agent(agent_id)
             await pace.rest()
 
-    async def _described(self, families: Collection[tuple[Family, list[bytes]]]) -> list[FamilyText]:
+    async def _described(self, families: Collection[tuple[Family, list[bytes]]], pace: _Pace) -> list[FamilyText]:
         unloaded = self._kinds.unloaded(family.kind for family, _lines in families)
         if unloaded:
             await asyncio.to_thread(self._kinds.load, unloaded)
-        return [self._describe(family, lines) for family, lines in families]
+        described = []
+        for family, lines in families:
+            await pace.rest()
+            described.append(self._describe(family, lines))
+        await pace.rest()
+        return described
 
     def _describe(self, family: Family, lines: list[bytes]) -> FamilyText:
         if not family.kind:
