@@ -18,9 +18,10 @@ import psycopg
 import pytest
 
 from gengfu_collector.store.database import Database, open_database
+from gengfu_collector.store.schema import metadata
 
 START_TIMEOUT_S = 60
-TEMPLATE = "gengfu_template"
+SHARED = "gengfu_shared"
 INITDB_OPTIONS = ("--username=gengfu", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
 HOW_TO_INSTALL = "apt-get install postgresql"
 
@@ -36,12 +37,24 @@ class PostgresServer:
         """SQLAlchemy's address of one database."""
         return f"postgresql+psycopg://gengfu@/{name}?host={self.socket_folder}"
 
-    def execute(self, statement: str) -> None:
+    def execute(self, statement: str, database: str = "postgres") -> None:
         """One statement outside transactions, as CREATE DATABASE wants it."""
         with psycopg.connect(
-            host=str(self.socket_folder), user="gengfu", dbname="postgres", autocommit=True
+            host=str(self.socket_folder), user="gengfu", dbname=database, autocommit=True
         ) as connection:
             connection.execute(statement.encode())
+
+    def new_database(self) -> str:
+        """The address of a database with nothing in it."""
+        name = f"gengfu_{next(self.numbers)}"
+        self.execute(f"CREATE DATABASE {name}")
+        return self.url(name)
+
+    def empty_shared(self) -> None:
+        """Take every row out of the shared database. Ten times as fast as making a new one."""
+        self.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{SHARED}'")
+        tables = ", ".join(f'"{table.name}"' for table in metadata.sorted_tables)
+        self.execute(f"TRUNCATE {tables} RESTART IDENTITY", SHARED)
 
 
 @pytest.fixture(scope="session")
@@ -80,8 +93,8 @@ def postgres_server(requires_program: Callable[[str, str], str]) -> Iterator[Pos
         try:
             server = PostgresServer(folder)
             _wait_until_ready(server, process, folder / "log")
-            server.execute(f"CREATE DATABASE {TEMPLATE}")
-            open_database(folder, server.url(TEMPLATE)).close()
+            server.execute(f"CREATE DATABASE {SHARED}")
+            open_database(folder, server.url(SHARED)).close()
             yield server
         finally:
             process.send_signal(signal.SIGINT)  # "fast": connections that a test forgot do not hold it up
@@ -102,13 +115,11 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 @pytest.fixture
 def postgres_database(postgres_server: PostgresServer, tmp_path: Path) -> Iterator[Database]:
-    """A fresh database of a real PostgreSQL."""
-    name = f"gengfu_{next(postgres_server.numbers)}"
-    postgres_server.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
-    opened = open_database(tmp_path, postgres_server.url(name))
+    """An empty database of a real PostgreSQL."""
+    opened = open_database(tmp_path, postgres_server.url(SHARED))
     yield opened
     opened.close()
-    postgres_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    postgres_server.empty_shared()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
