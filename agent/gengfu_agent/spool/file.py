@@ -29,7 +29,7 @@ PAGE_BYTES = 4096
 
 _CHECKSUM_BYTES = 8
 _CACHE_KIB = 256
-_CHECKPOINT_PAGES = 256
+_CHECKPOINT_PAGES = 64
 
 _SCHEMA = """
 CREATE TABLE state (id INTEGER PRIMARY KEY, data BLOB NOT NULL);
@@ -200,8 +200,8 @@ def check_schema(connection: sqlite3.Connection) -> None:
 
 
 def checkpoint(connection: sqlite3.Connection) -> None:
-    """Bring everything from the log into the file itself."""
-    connection.execute("PRAGMA wal_checkpoint(FULL)").fetchall()
+    """Bring everything from the log into the file itself, and empty the log."""
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 def remove(path: Path) -> None:

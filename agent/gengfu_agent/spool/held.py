@@ -6,7 +6,7 @@ collector recognises as a rewound spool.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from gengfu_agent.spool import file as files
 from gengfu_agent.spool.file import Row
@@ -61,11 +61,12 @@ class Held:
         """A shape that a held report names."""
         return self._shapes.get(shape_id)
 
-    def clear(self) -> None:
-        """Everything is in the file now."""
-        self._rows.clear()
-        self._shapes.clear()
+    def settle(self, rows: Iterable[Row]) -> None:
+        """These reports and all losses are in the file now."""
+        for row in rows:
+            del self._rows[row.id]
         self.losses.clear()
+        self._forget_unused_shapes()
 
     def _drop(self, row: Row) -> None:
         del self._rows[row.id]

@@ -104,7 +104,7 @@ class Spool:
                 epoch=state.present.epoch,
                 next_seq=state.present.next_seq,
                 oldest_seq=own.id & files.SEQ_MASK if own else state.present.next_seq,
-                waiting=state.waiting + len(self._held),
+                waiting=self._waiting(),
                 bytes=files.used_bytes(connection),
                 oldest_age_ms=self._age_of(oldest.age_base_ms, oldest.measured_at_ms) if oldest else 0,
             )
@@ -157,25 +157,18 @@ class Spool:
     def acknowledge(self, epoch: int, ranges: Iterable[Range]) -> int:
         """Remove records that the collector has accounted for; return how many. Unknown numbers are ignored.
 
-        On a full disk the removal is remembered and done, and counted, later.
+        On a full disk the removal is remembered and done with the next write that works.
         """
         with self._lock:
-            self._unconfirmed.append((epoch, list(ranges)))
-            released = sum(self._held.remove(*ids) for ids in self._ids(self._contents.state, *self._unconfirmed[-1]))
-
-            def work(w: Work) -> int:
-                ids = [part for epoch, ranges in self._unconfirmed for part in self._ids(w.state, epoch, ranges)]
-                removed = sum(w.delete_between(*part) for part in ids)
-                w.tidy()
-                return removed
-
-            try:
+            before = self._waiting()
+            parts = list(ranges)
+            for ids in self._ids(self._contents.state, epoch, parts):
+                self._held.remove(*ids)
+            self._unconfirmed.append((epoch, parts))
+            with suppress(SpoolFull):  # it is remembered
                 # An acknowledged record that comes back after a power cut is sent again and known to the collector.
-                removed = self._write(work, durable=False)
-            except SpoolFull:
-                return released
-            self._unconfirmed.clear()
-            return released + removed
+                self._write(Work.tidy, durable=False)
+            return before - self._waiting()
 
     def renumber(self, epoch: int, seqs: Iterable[int]) -> int:
         """Give these records new numbers of the present epoch; return how many there were. Raises SpoolFull."""
@@ -272,9 +265,15 @@ class Spool:
     def close(self) -> None:
         """Close the file; nothing may be asked of the spool afterwards."""
         with self._lock:
+            if self._held.pending:
+                with suppress(SpoolFull):  # then their numbers are given again, which the collector notices
+                    self._write(lambda _: None)
             self._closed = True
             if self._connection is not None:
                 self._connection.close()
+
+    def _waiting(self) -> int:
+        return self._contents.state.waiting + len(self._held)
 
     def _ids(self, state: State, epoch: int, ranges: Iterable[Range]) -> list[Range]:
         index = state.index_of(epoch)
@@ -307,7 +306,11 @@ class Spool:
 
     def _write(self, work: Callable[[Work], T], *, durable: bool = True) -> T:
         with self._lock:
-            return self._mending(lambda: self._transact(work, durable))
+            try:
+                return self._mending(lambda: self._transact(work, durable))
+            except SpoolFull:
+                self._read(files.checkpoint)  # on a full disk the log may hold room that the file does not need
+                return self._mending(lambda: self._transact(work, durable))
 
     def _mending(self, action: Callable[[], T]) -> T:
         """Do it, a second time if the file had to be mended first."""
@@ -326,17 +329,24 @@ class Spool:
             raise SpoolFull(f"the spool was damaged again as soon as it was mended: {error}") from error
 
     def _transact(self, work: Callable[[Work], T], durable: bool) -> T:
+        while self._held.pending:
+            self._held.settle(self._commit(lambda w: w.take_over(self._held), durable=True))
+        result = self._commit(work, durable)
+        self.full_error = None
+        return result
+
+    def _commit(self, work: Callable[[Work], T], durable: bool) -> T:
         connection = self._usable()
         w = Work(connection, self._contents, self._age_now_ms(), self._clock.wall_ms())
-        with files.transaction(connection, durable=durable or self._held.pending):
-            if self._held.pending:
-                w.take_over(self._held)
+        with files.transaction(connection, durable=durable):
+            for epoch, ranges in self._unconfirmed:
+                for ids in self._ids(w.state, epoch, ranges):
+                    w.delete_between(*ids)
             result = work(w)
             files.write_state(connection, w.state)
+        self._unconfirmed.clear()
         self._contents = w.result()
         self._dropped += w.dropped
-        self._held.clear()
-        self.full_error = None
         return result
 
     def _usable(self) -> sqlite3.Connection:

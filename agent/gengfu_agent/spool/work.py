@@ -21,6 +21,7 @@ _UNUSED_SHAPES = 256
 _FREE_PAGES = 256
 _PAGES_BACK_AT_ONCE = 64
 _DROP_BATCH = 16
+_TAKEN_OVER_AT_ONCE = 16
 _FIND = "SELECT id, kind, age_base_ms, measured_at_ms, shape_ids FROM record"
 _Found = tuple[int, int, int, int, bytes]
 
@@ -92,15 +93,17 @@ class Work:
         self._write(row)
         return row
 
-    def take_over(self, held: Held) -> None:
-        """Store what could not be written before, under the numbers that it has."""
-        for row in held.between(0, files.LAST_ID):
+    def take_over(self, held: Held) -> list[Row]:
+        """Store some of what could not be written before, under the numbers that it has; return these reports."""
+        rows = held.between(0, files.LAST_ID)[:_TAKEN_OVER_AT_ONCE]
+        for row in rows:
             epoch = self.state.epochs.get(row.id >> files.SEQ_BITS)
             if epoch is not None:
                 epoch.next_seq = max(epoch.next_seq, (row.id & files.SEQ_MASK) + 1)
                 self._write_shapes(held.shapes_of(row))
                 self._write(row)
         self.lose(loss for loss in held.losses if loss.index in self.state.epochs)
+        return rows
 
     def move_to_present(self, row: Row) -> None:
         """Give a record a number of the present epoch."""
