@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from spools import StillClock, accounted_for, gaps_in, numbers, put, shapes_of
+from spools import StillClock, numbers, put, shapes_of
 
 from gengfu_agent.errors import EpochInUse, SpoolError
 from gengfu_agent.spool import RecordKind, Spool
@@ -196,20 +196,6 @@ def test_a_wall_clock_set_ten_years_forward_between_boots_drops_nothing(path: Pa
     spool = Spool.open(path, clock=later)
     put(spool, b"y")
     assert [e.body for e in spool.read(None, 10)] == [b"x", b"y"]
-
-
-def test_a_rewound_spool_tells_the_numbers_that_it_no_longer_holds(path: Path, clock: StillClock) -> None:
-    spool = Spool.open(path, clock=clock)
-    spool.open_epoch(7)
-    for i in range(5):
-        put(spool, b"%d" % i)
-    spool.acknowledge(7, [(1, 2)])
-    spool.open_epoch(8)
-    spool.declare_lost(7, 9, [(1, 1), (7, 7)], "rewound")
-    spool.declare_lost(12345, 9, [], "rewound")
-    (gap,) = gaps_in(spool.read(None, 100))
-    assert (gap.epoch, gap.reason, gap.ranges) == (7, "rewound", ((2, 2), (6, 6), (8, 9)))
-    assert accounted_for(spool, 7, [1, 7]) == set(range(1, 10))
 
 
 def test_a_closed_spool_says_so_and_leaves_its_file_alone(path: Path, clock: StillClock) -> None:

@@ -31,20 +31,3 @@ def missing_in(last: int, present: Iterable[int]) -> list[Range]:
     if expected <= last:
         found.append((expected, last))
     return found
-
-
-def without(ranges: Iterable[Range], taken: Iterable[Range]) -> list[Range]:
-    """Return ascending disjoint `ranges` with everything in `taken` (any order) cut out."""
-    remaining = list(ranges)
-    for cut_first, cut_last in taken:
-        pieces: list[Range] = []
-        for first, last in remaining:
-            if cut_last < first or last < cut_first:
-                pieces.append((first, last))
-                continue
-            if first < cut_first:
-                pieces.append((first, cut_first - 1))
-            if cut_last < last:
-                pieces.append((cut_last + 1, last))
-        remaining = pieces
-    return remaining

@@ -186,20 +186,6 @@ class Spool:
 
         return self._write(work)
 
-    def declare_lost(self, epoch: int, last_seq: int, accounted: Iterable[Range], reason: str) -> None:
-        """Tell in gap records every number of `epoch` up to `last_seq` that neither waits here nor is `accounted` for.
-
-        `reason` is a name of GapReason: "rewound" when an old copy of this spool was put back, "collector_rewound".
-        Should the epoch be the present one, numbering goes on behind `last_seq`. Raises SpoolFull.
-        """
-
-        def work(w: Work) -> None:
-            index = w.state.index_of(epoch)
-            if index is not None and 0 < last_seq < files.SEQ_MASK:
-                w.lose_unheld(index, last_seq, accounted, reason)
-
-        self._write(work)
-
     def read(self, after: tuple[int, int] | None, limit: int) -> list[Entry]:
         """Return records that can be sent (their epoch has a name) in the order of appending, old epochs first.
 

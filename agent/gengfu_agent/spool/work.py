@@ -12,7 +12,7 @@ from gengfu_agent.spool.entry import RecordKind
 from gengfu_agent.spool.file import Row, State
 from gengfu_agent.spool.held import Held
 from gengfu_agent.spool.loss import Loss, add_losses, count_losses, gap_of, take_losses
-from gengfu_agent.spool.ranges import Range, missing_in, ranges_of, without
+from gengfu_agent.spool.ranges import ranges_of
 from gengfu_proto.convert.report import encode_gap_body
 
 MAX_WAITING_GAPS = 64
@@ -121,15 +121,6 @@ class Work:
     def lose(self, losses: Iterable[Loss]) -> None:
         """Note numbers that will never come."""
         self.state.losses += add_losses(self.connection, losses)
-
-    def lose_unheld(self, index: int, last_seq: int, accounted: Iterable[Range], reason: str) -> None:
-        """Note every number up to `last_seq` that neither stands here nor is accounted for."""
-        bounds = (files.make_id(index, 1), files.make_id(index, last_seq))
-        held = self.connection.execute("SELECT id FROM record WHERE id BETWEEN ? AND ? ORDER BY id", bounds)
-        missing = missing_in(last_seq, (id_ & files.SEQ_MASK for (id_,) in held))
-        self.lose(Loss(index, first, last, reason) for first, last in without(missing, accounted))
-        known = self.state.epochs[index]
-        known.next_seq = max(known.next_seq, last_seq + 1)
 
     def tell_losses(self) -> None:
         """Turn noted losses into gap records, as far as they can be sent."""
