@@ -29,7 +29,6 @@ from gengfu_collector.gateway.stream import StreamGateway, Surroundings
 from gengfu_collector.intake import presence
 from gengfu_collector.intake.live import LiveAgent, LiveTable
 from gengfu_collector.intake.pipeline import Intake, Meter
-from gengfu_collector.intake.records import AgentRecord
 from gengfu_collector.intake.submission import Outcome, Submission
 from gengfu_collector.intake.work import UnitOfWork
 from gengfu_collector.logs import logger
@@ -180,8 +179,8 @@ class Collector:
             return [f"the store cannot be written: {error}"]
         return ["the collector is stopping"] if self.gateway.draining else []
 
-    def _absent_after(self, record: AgentRecord, last_seen_ms: int) -> int | None:
-        return self.orders_for(record.asset_class, record.labels).absence.absent_after_ms(last_seen_ms)
+    def _absent_after(self, asset_class: str, labels: Mapping[str, str], last_seen_ms: int) -> int | None:
+        return self.orders_for(asset_class, labels).absence.absent_after_ms(last_seen_ms)
 
 
 class _IntakeMeter(Meter):

@@ -26,7 +26,7 @@ DISCONNECTED_GRACE_S = 60.0
 SILENCE_GRACE_S = 30.0
 PAUSE_BETWEEN_BATCHES_S = 0.05
 DAY_MS = 24 * 3600 * 1000
-SHAPES_OUTLIVE_REPORTS_MS = 2 * DAY_MS
+SHAPES_OUTLIVE_REPORTS_MS = 3 * DAY_MS  # a stream tells a shape once and lasts a day; its use is noted once a day
 
 _log = logger(__name__)
 
