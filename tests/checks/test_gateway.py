@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -98,6 +99,7 @@ def test_neighbours_without_an_answer_are_not_known() -> None:
 def test_the_kernel_takes_ipv4_and_the_lowest_metric() -> None:
     wifi, six = Route("wlan0", "198.51.100.1", 600), Route("eth0", "fd00::1", 1)
     assert default_route([six, wifi, ETH]) == ETH
+    assert default_route([six, wifi]) == wifi
     assert default_route([six]) == six
     assert default_route([]) is None
 
@@ -157,3 +159,17 @@ def test_no_way_to_the_gateway_is_unreachable() -> None:
 @pytest.mark.parametrize("link", ["lo", "", "..", "no such link"])
 def test_loopback_and_what_is_no_link_have_no_neighbours(link: str) -> None:
     assert uses_arp(link) is False
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("up,broadcast,running,multicast", True),
+        ("up,broadcast,running,noarp", False),
+        ("up,pointopoint,running,multicast", False),
+        ("", False),
+    ],
+)
+def test_only_links_with_arp_are_asked(monkeypatch: pytest.MonkeyPatch, flags: str, expected: bool) -> None:
+    monkeypatch.setattr("psutil.net_if_stats", lambda: {"x0": SimpleNamespace(flags=flags)})
+    assert uses_arp("x0") is expected

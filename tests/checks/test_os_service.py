@@ -73,6 +73,14 @@ def test_what_a_real_systemd_said_of_units_in_every_state(samples: Path) -> None
     }
 
 
+def test_a_job_that_failed_and_is_tried_again_has_not_done_its_work() -> None:
+    job = {"LoadState": "loaded", "ActiveState": "activating", "SubState": "auto-restart", "Type": "oneshot"}
+    found = problem_of(job | {"Result": "exit-code"})
+    assert found is not None
+    assert (found.status, found.code) == (CRITICAL, "os_service.not_running")
+    assert problem_of(job | {"Result": "success", "SubState": "start"}) is None
+
+
 def test_metrics_of_a_real_unit(samples: Path) -> None:
     units = {unit["Names"]: unit for unit in parse_show((samples / "systemctl" / "show-252").read_text())}
     assert metrics_of(units["good.service"], 1358.213527 + 60) == {

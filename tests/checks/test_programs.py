@@ -81,6 +81,12 @@ def test_too_much_output_ends_the_program(script: Path) -> None:
     assert caught.value.facts["reason"] == "printed more than 100000 bytes"
 
 
+def test_a_program_that_never_stops_talking_is_out_of_time_too(script: Path) -> None:
+    with pytest.raises(CannotMeasure) as caught:
+        run_program((make(script, "while :; do echo; done"),), 0.3, 10_000_000)
+    assert caught.value.facts["reason"] == "did not end within 0.3 s"
+
+
 def test_output_up_to_the_limit_is_whole(script: Path) -> None:
     program = make(script, "head -c 300000 /dev/zero")
     assert len(run_program((program,), 60.0, 300_000).stdout) == 300_000
