@@ -251,7 +251,7 @@ class Spool:
     def close(self) -> None:
         """Close the file; nothing may be asked of the spool afterwards."""
         with self._lock:
-            if self._held.pending:
+            if self._held.pending and not self._closed:
                 with suppress(SpoolFull):  # then their numbers are given again, which the collector notices
                     self._write(lambda _: None)
             self._closed = True

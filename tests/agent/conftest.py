@@ -1,0 +1,26 @@
+"""What every test of the agent relies on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from gengfu_agent.spool import Spool
+
+
+@pytest.fixture(autouse=True)
+def close_spools(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Close every spool that a test leaves open, as a process that ends would."""
+    opened: list[Spool] = []
+    begin = Spool.__init__
+
+    def remember(spool: Spool, *arguments: Any) -> None:
+        begin(spool, *arguments)
+        opened.append(spool)
+
+    monkeypatch.setattr(Spool, "__init__", remember)
+    yield
+    for spool in opened:
+        spool.close()
