@@ -2,6 +2,8 @@
 # Another interpreter: make test PYTHON=/path/to/python3.12
 
 VENV := .venv
+# Tests wait for processes and sockets more than they compute, so more of them run than there are cores.
+WORKERS := 4
 PYTHON ?=
 export PYTHON
 
@@ -15,7 +17,7 @@ demo: setup ## a collector and an agent on this machine, until Ctrl-C
 	@exec $(VENV)/bin/python deploy/demo.py
 
 test: setup ## all tests, on the default interpreter
-	$(VENV)/bin/python -m pytest -n logical --dist loadfile $(ARGS)
+	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-all: ## all tests, on every one of Python 3.11, 3.12 and 3.13 that this machine has
 	@.ci/test-all $(ARGS)
