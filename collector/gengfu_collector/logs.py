@@ -26,6 +26,7 @@ MAX_VALUE_CHARACTERS = 1_024
 MAX_TRACEBACK_CHARACTERS = 8_192
 
 _FIELDS = "gengfu_fields"
+_OWN_LOGGERS = "gengfu_collector"
 
 
 class Logger:
@@ -67,7 +68,7 @@ def logger(name: str) -> Logger:
 def configure_logging(level: str, stream: IO[str]) -> None:
     """Send every record from `level` up to the stream, in the form that suits it; raises UsageError.
 
-    May be called again: the last call counts.
+    Libraries are heard from warnings up. May be called again: the last call counts.
     """
     if level not in LEVELS:
         raise UsageError(f"{level!r} is not a log level; use one of {', '.join(LEVELS)}")
@@ -77,7 +78,8 @@ def configure_logging(level: str, stream: IO[str]) -> None:
     for old in root.handlers[:]:
         root.removeHandler(old)
     root.addHandler(handler)
-    root.setLevel(level.upper())
+    root.setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()]))
+    logging.getLogger(_OWN_LOGGERS).setLevel(level.upper())
 
 
 class JsonFormatter(logging.Formatter):

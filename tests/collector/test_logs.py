@@ -32,11 +32,12 @@ class Terminal(io.StringIO):
 
 @pytest.fixture(autouse=True)
 def _root_as_it_was() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    root, own = logging.getLogger(), logging.getLogger("gengfu_collector")
+    handlers, levels = root.handlers[:], (root.level, own.level)
     yield
     root.handlers[:] = handlers
-    root.setLevel(level)
+    root.setLevel(levels[0])
+    own.setLevel(levels[1])
 
 
 def entries(stream: io.StringIO) -> list[dict[str, object]]:
@@ -66,7 +67,7 @@ def test_a_record_is_one_json_object() -> None:
 def test_whatever_is_logged_is_one_line_and_comes_back(event: str, value: str) -> None:
     stream = io.StringIO()
     configure_logging("info", stream)
-    logger("x").info(event, value=value)
+    logger("gengfu_collector.x").info(event, value=value)
     text = stream.getvalue()
     assert text.endswith("\n")
     assert text[:-1].isprintable()
@@ -78,21 +79,21 @@ def test_whatever_is_logged_is_one_line_and_comes_back(event: str, value: str) -
 def test_on_a_terminal_too_whatever_is_logged_is_one_line(event: str, value: str) -> None:
     stream = Terminal()
     configure_logging("info", stream)
-    logger("x").info(event, value=value)
+    logger("gengfu_collector.x").info(event, value=value)
     assert stream.getvalue()[:-1].isprintable()
 
 
 def test_a_terminal_gets_short_lines() -> None:
     stream = Terminal()
     configure_logging("info", stream)
-    logger("x").info("agent connected", asset="srv-1", site="机房 1", tries=2, why="")
+    logger("gengfu_collector.x").info("agent connected", asset="srv-1", site="机房 1", tries=2, why="")
     assert stream.getvalue()[8:] == ' INFO    agent connected  asset=srv-1  site="机房 1"  tries=2  why=""\n'
 
 
 @pytest.mark.parametrize("stream", [io.StringIO(), Terminal()], ids=["json", "terminal"])
 def test_hostile_text_forges_nothing(stream: io.StringIO) -> None:
     configure_logging("info", stream)
-    logger("x").error(FORGED, name=FORGED, error=ValueError(FORGED))
+    logger("gengfu_collector.x").error(FORGED, name=FORGED, error=ValueError(FORGED))
     text = stream.getvalue()
     assert text.count("\n") == 1
     assert not {"\x1b", "\r", "\u2028", "\u202e", "\x85"} & set(text)
@@ -105,7 +106,7 @@ def test_a_traceback_cannot_pass_for_a_record() -> None:
         try:
             raise ValueError("first\n12:00:00 ERROR   forged\x1b[2J")
         except ValueError as error:
-            logger("x").exception("work failed", error, job=7)
+            logger("gengfu_collector.x").exception("work failed", error, job=7)
         lines = stream.getvalue().splitlines()
         assert "work failed" in lines[0]
         assert all(line.startswith("    | ") for line in lines[1:])
@@ -117,11 +118,11 @@ def test_everything_is_bounded() -> None:
     stream = io.StringIO()
     configure_logging("info", stream)
     fields: dict[str, object] = {f"f{i}": "x" * 10_000 for i in range(100)}
-    logger("x").info("y" * 10_000, **fields)
+    logger("gengfu_collector.x").info("y" * 10_000, **fields)
     try:
         raise ValueError("z" * 100_000)
     except ValueError as error:
-        logger("x").exception("failed", error)
+        logger("gengfu_collector.x").exception("failed", error)
     first, second = entries(stream)
     assert len(first) == 4 + MAX_FIELDS
     assert all(len(str(value)) <= MAX_VALUE_CHARACTERS for value in first.values())
@@ -131,7 +132,7 @@ def test_everything_is_bounded() -> None:
 def test_fields_never_hide_what_a_record_is() -> None:
     stream = io.StringIO()
     configure_logging("info", stream)
-    logger("x").info("real", time="never", level="error", ratio=float("nan"))
+    logger("gengfu_collector.x").info("real", time="never", level="error", ratio=float("nan"))
     (entry,) = entries(stream)
     assert (entry["event"], entry["level"], entry["level_"], entry["time_"]) == ("real", "info", "error", "never")
     assert entry["ratio"] == "nan"
@@ -140,7 +141,7 @@ def test_fields_never_hide_what_a_record_is() -> None:
 def test_levels() -> None:
     stream = io.StringIO()
     configure_logging("warning", stream)
-    log = logger("x")
+    log = logger("gengfu_collector.x")
     log.debug("no")
     log.info("no")
     log.warning("yes")
@@ -152,12 +153,16 @@ def test_levels() -> None:
         configure_logging("loud", stream)
 
 
-def test_records_of_libraries_look_the_same() -> None:
+def test_records_of_libraries_look_the_same_and_start_with_warnings() -> None:
     stream = io.StringIO()
-    configure_logging("info", stream)
-    logging.getLogger("some.library").info("hello %s", FORGED)
+    configure_logging("debug", stream)
+    logging.getLogger("some.library").info("chatter")
+    logging.getLogger("some.library").warning("hello %s", FORGED)
     (entry,) = entries(stream)
     assert (entry["event"], entry["logger"]) == (f"hello {FORGED}", "some.library")
+    configure_logging("error", stream)
+    logging.getLogger("some.library").warning("no")
+    assert len(entries(stream)) == 1
 
 
 @given(st.text())
