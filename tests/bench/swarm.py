@@ -211,13 +211,14 @@ def prepare(data: Path, count: int) -> tuple[bytes, list[tuple[str, bytes, bytes
     return authority.bundle(), made
 
 
-def start_collector(folder: Path, data: Path) -> tuple[subprocess.Popen[str], dict[str, int]]:
-    """Start a collector and wait until it is ready."""
-    inspection = folder / "inspection"
-    inspection.mkdir(exist_ok=True)
-    (inspection / "swarm.toml").write_text(INSPECTION, encoding="utf-8")
+def start_collector(folder: Path, data: Path, inspection: bool = True) -> tuple[subprocess.Popen[str], dict[str, int]]:
+    """Start a collector, with the swarm's profile or only with those built in, and wait until it is ready."""
+    profiles = folder / "inspection"
+    profiles.mkdir(exist_ok=True)
+    if inspection:
+        (profiles / "swarm.toml").write_text(INSPECTION, encoding="utf-8")
     process = subprocess.Popen(
-        [str(BIN / "gengfu-collector"), "run", "--data", str(data), "--inspection", str(inspection), *LISTEN],
+        [str(BIN / "gengfu-collector"), "run", "--data", str(data), "--inspection", str(profiles), *LISTEN],
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -227,7 +228,7 @@ def start_collector(folder: Path, data: Path) -> tuple[subprocess.Popen[str], di
         if "metrics" in line:
             ports["http"] = int(line.rpartition(":")[2].partition("/")[0])
         if "agents" in line:
-            ports["stream"] = int(line.split("port ")[1].split()[0])
+            ports["stream"], ports["enrol"] = (int(part.split()[0]) for part in line.split("port ")[1:])
             break
     return process, ports
 
