@@ -54,7 +54,7 @@ class Surroundings:
     roots: Callable[[], bytes]
     now_ms: Callable[[], int]
     max_agents: int
-    heartbeat_every_s: float = 15.0
+    heartbeat_every_s: float = 30.0
 
 
 class StreamGateway:
