@@ -294,9 +294,10 @@ def test_the_state_folder_is_made_private_and_a_useless_one_is_said(tmp_path: Pa
     cli.make_state_folder(folder)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     (tmp_path / "file").write_text("")
-    done = gengfu("run", "--state", str(tmp_path / "file"))
-    assert done.returncode == 2
-    assert "cannot be used" in one_line(done)
+    for state in (["--state", str(tmp_path / "file")], [f"--state={tmp_path / 'file'}"]):
+        done = gengfu("run", *state)
+        assert done.returncode == 2
+        assert "cannot be used" in one_line(done)
 
 
 def test_a_wrong_configuration_is_one_line(tmp_path: Path) -> None:
@@ -305,6 +306,19 @@ def test_a_wrong_configuration_is_one_line(tmp_path: Path) -> None:
         done = gengfu(command, "--state", str(tmp_path))
         assert done.returncode == 2
         assert f"{tmp_path}/agent.toml:2: unknown key 'alow'; allowed: allow, deny" in one_line(done)
+
+
+def test_the_agent_that_runs_has_not_imported_what_only_commands_need(tmp_path: Path) -> None:
+    program = """
+import sys
+from gengfu_agent import cli
+exit_code = cli.main(["run", "--state", sys.argv[1]])
+heavy = {"argparse", "importlib.metadata", "gengfu_checks.guide", "tomllib", "grpc", "ssl", "cryptography"}
+print(exit_code, "gengfu_agent.service" in sys.modules, sorted(heavy & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout == "2 True []\n"
+    assert "gengfu-agent enrol" in done.stderr
 
 
 def test_help_and_version() -> None:

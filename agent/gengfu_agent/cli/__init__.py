@@ -81,6 +81,8 @@ def _plain_run(arguments: Sequence[str]) -> Path | None:
             return default_state()
         case ["run", "--state", folder] if not folder.startswith("-"):
             return Path(folder)
+        case ["run", option] if option.startswith("--state="):
+            return Path(option.removeprefix("--state="))
     return None
 
 
