@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 from collections.abc import Callable, Mapping, Sequence
 
@@ -41,6 +42,7 @@ from gengfu_collector.web.app import build_app
 from gengfu_collector.web.server import HttpServer, start_http
 
 DRAIN_RETRY_MS = 2_000
+GC_THRESHOLDS = (50_000, 20, 100)
 
 _log = logger(__name__)
 
@@ -217,6 +219,10 @@ async def serve(config: CollectorConfig, announce: Callable[[Mapping[str, int]],
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, stopped.set)
             loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(_reload(collector)))
+            # What stands now stays; without this a full collection stops the loop for tens of milliseconds.
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(*GC_THRESHOLDS)
             announce(collector.ports)
             _log.info("collector started", **{f"{name}_port": port for name, port in collector.ports.items()})
             await stopped.wait()

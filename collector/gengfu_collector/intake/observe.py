@@ -40,8 +40,8 @@ class Occasion:
     actor: str = ENGINE
 
 
-def observe_run(work: UnitOfWork, record: AgentRecord, shape: Shape, run: Run, order: tuple[int, int]) -> None:
-    """Let a fresh run act.
+def observe_run(work: UnitOfWork, record: AgentRecord, shape: Shape, run: Run, order: tuple[int, int]) -> bool:
+    """Let a fresh run act; False when it is not the present.
 
     A run older than the last one that acted, or of a check that is not planned, changes only history. A report may
     hold several runs of a check, in their order.
@@ -53,10 +53,10 @@ def observe_run(work: UnitOfWork, record: AgentRecord, shape: Shape, run: Run, o
     rule = record.rules.get(shape.check)
     if order < check.order or rule is None:
         record_history(work, record, shape, run)
-        return
+        return False
     work.set(check, "order", order)
     if check.settled and check.shape_id == shape.id:
-        return
+        return True
     findings = findings_of(shape, run)
     for finding in findings:
         subject_record = _subject(work, record, check, finding.check, finding.item)
@@ -72,6 +72,7 @@ def observe_run(work: UnitOfWork, record: AgentRecord, shape: Shape, run: Run, o
         for subject_record in check.subjects.values()
     )
     work.set(check, "settled", settled)
+    return True
 
 
 def record_history(work: UnitOfWork, record: AgentRecord, shape: Shape, run: Run) -> None:

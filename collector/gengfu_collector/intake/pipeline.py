@@ -226,10 +226,10 @@ class Intake:
         by_receiver: dict[int, tuple[Receiver, list[Submission]]] = {}
         for submission in done:
             by_receiver.setdefault(id(submission.receiver), (submission.receiver, []))[1].append(submission)
-            if submission.outcome is Outcome.STORED and not submission.late:
+            if submission.outcome is Outcome.STORED and submission.present:
                 shown = self.live.agents.get(submission.agent_id)
                 if shown is not None:
-                    for shape, run in submission.runs:
+                    for shape, run in submission.present:
                         shown.put(shape, run.values, run.measured_at_ms, now_s)
         for receiver, results in by_receiver.values():
             receiver.finished(results)
@@ -249,11 +249,12 @@ def process(work: UnitOfWork, submission: Submission) -> None:
     if submission.rejection is not None:
         _reject(work, record, submission, submission.rejection)
         return
+    submission.present = []
     for shape, run in submission.runs:
         if submission.late:
             record_history(work, record, shape, run)
-        else:
-            observe_run(work, record, shape, run, (epoch, seq))
+        elif observe_run(work, record, shape, run, (epoch, seq)):
+            submission.present.append((shape, run))
     work.store_report(record, epoch, seq, submission.data, submission.late)
     if submission.body.gap is not None:
         lost = submission.body.gap

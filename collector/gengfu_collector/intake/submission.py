@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from gengfu_proto.convert.report import Body, Run, Shape
@@ -49,7 +49,7 @@ class Receiver(Protocol):
 class Submission:
     """One report as received. `runs` are its runs with their shapes; `rejection` is set when it cannot be processed.
 
-    `late` reports go to history and act on nothing.
+    `late` reports go to history and act on nothing; `present` are the runs that acted: the newest of their checks.
     """
 
     receiver: Receiver
@@ -63,5 +63,6 @@ class Submission:
     late: bool
     rejection: Rejection | None = None
     outcome: Outcome = Outcome.RETRY
+    present: list[tuple[Shape, Run]] = field(default_factory=list)
     backlog: bool = False
     received_monotonic_s: float = 0.0

@@ -37,6 +37,7 @@ MAX_NAME_CHARACTERS = 128
 MAX_ITEM_CHARACTERS = 256
 MAX_FACT_CHARACTERS = 1_024
 MAX_GAP_RANGES = 10_000
+MAX_EVERY_S = 32 * 86400.0
 
 CHECK_NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
@@ -209,7 +210,7 @@ def decode_shape(data: bytes) -> Shape:
         id=shape_id_of(data),
         check=_matching(CHECK_NAME_PATTERN, message.check, "check name"),
         kind=_matching(METRIC_PATTERN, message.kind, "check kind"),
-        every_s=message.every_ms / 1000,
+        every_s=min(message.every_ms / 1000, MAX_EVERY_S),
         target=clean(message.target, MAX_ITEM_CHARACTERS, "target"),
         findings=findings,
         metric_types={
