@@ -63,6 +63,10 @@ class Rounds:
         self._adopt(checks, plan.flush_after_s)
         return refused
 
+    def hanging(self) -> int:
+        """How many runs are past their deadline and still hang."""
+        return self._runner.hanging()
+
     async def run(self) -> None:
         """Walk until cancelled; what has been found by then is kept."""
         try:
@@ -76,7 +80,7 @@ class Rounds:
         finally:
             self._batches.extend(self._batcher.flush())
             for batch in self._batches:
-                _append(self._spool, batch)
+                self._on_entry(_append(self._spool, batch))
 
     def _adopt(self, checks: Iterable[RunnableCheck], flush_after_s: float) -> None:
         self._checks = {check.name: check for check in checks} | self._own
