@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,9 @@ from gengfu_proto.names import COLLECTOR_NAME
 from gengfu_proto.v1 import report_pb2, stream_pb2
 
 BIN = Path(sys.executable).parent
-FINDINGS = 50
 METRICS_A_FINDING = 2
 VARIANTS = 16
+HEARTBEAT_EVERY_S = 25.0
 LISTEN = ("--http", "127.0.0.1:0", "--stream", "127.0.0.1:0", "--enrol", "127.0.0.1:0", "--log-level", "warning")
 INSPECTION = """\
 [[profile]]
@@ -70,7 +71,7 @@ class Tally:
     latencies_s: list[float] = field(default_factory=list)
 
 
-def bodies(status: Status) -> tuple[bytes, list[bytes]]:
+def bodies(status: Status, count: int) -> tuple[bytes, list[bytes]]:
     """A shape, and bodies of reports that differ in their numbers."""
     code = "ok" if status is Status.OK else "disk.nearly_full"
     made = []
@@ -86,7 +87,7 @@ def bodies(status: Status) -> tuple[bytes, list[bytes]]:
                 {"used_ratio": 0.5 + variant / 100, "free_bytes": 1e9 + n + variant},
                 time.time(),
             )
-            for n in range(FINDINGS)
+            for n in range(count)
         ]
         run = encode_run("disk", "disk", 60.0, findings, {}, 0.01)
         shape = run.shape
@@ -97,16 +98,17 @@ def bodies(status: Status) -> tuple[bytes, list[bytes]]:
 class Agent:
     """One stream."""
 
-    def __init__(self, uid: str, channel: grpc.aio.Channel, tally: Tally, faults: bool) -> None:
+    def __init__(self, uid: str, channel: grpc.aio.Channel, tally: Tally, faults: bool, findings: int) -> None:
         self.uid = uid
         self._call = channel.stream_stream("/gengfu.v1.AgentStream/Converse")
         self._tally = tally
-        self._good, self._bad = bodies_of(faults)
+        self._good, self._bad = bodies_of(faults, findings)
         self._seq = 0
         self._epoch = 0
         self._credit = 0
         self._room = asyncio.Event()
         self._sent_at_s: dict[int, float] = {}
+        self._writing = asyncio.Lock()
         self.stream: grpc.aio.StreamStreamCall[bytes, bytes] | None = None
 
     async def connect(self) -> None:
@@ -120,6 +122,18 @@ class Agent:
             self._take(await self.stream.read())
         self._tally.connected += 1
 
+    async def beat(self) -> None:
+        """Send heartbeats until cancelled."""
+        while True:
+            await asyncio.sleep(HEARTBEAT_EVERY_S)
+            heartbeat = stream_pb2.Heartbeat(wall_clock_ms=wall_clock_ms())
+            await self._write(stream_pb2.Up(heartbeat=heartbeat))
+
+    async def _write(self, message: stream_pb2.Up) -> None:
+        assert self.stream is not None
+        async with self._writing:
+            await self.stream.write(message.SerializeToString())
+
     async def listen(self) -> None:
         """Take what comes down until the end."""
         assert self.stream is not None
@@ -128,7 +142,6 @@ class Agent:
 
     async def talk(self, pace: AsyncIterator[None]) -> None:
         """Send reports at a pace, as far as the credit goes."""
-        assert self.stream is not None
         async for _ in pace:
             while self._credit <= 0:
                 self._room.clear()
@@ -143,7 +156,7 @@ class Agent:
                 report.shapes.append(shape)
             self._sent_at_s[self._seq] = time.perf_counter()
             self._tally.sent += 1
-            await self.stream.write(stream_pb2.Up(report=report).SerializeToString())
+            await self._write(stream_pb2.Up(report=report))
 
     def _take(self, data: object) -> None:
         down = stream_pb2.Down.FromString(data)
@@ -170,14 +183,10 @@ class Agent:
             self._room.set()
 
 
-_shared: dict[bool, tuple[tuple[bytes, list[bytes]], tuple[bytes, list[bytes]] | None]] = {}
-
-
-def bodies_of(faults: bool) -> tuple[tuple[bytes, list[bytes]], tuple[bytes, list[bytes]] | None]:
+@lru_cache
+def bodies_of(faults: bool, findings: int) -> tuple[tuple[bytes, list[bytes]], tuple[bytes, list[bytes]] | None]:
     """Bodies that all agents share."""
-    if faults not in _shared:
-        _shared[faults] = (bodies(Status.OK), bodies(Status.CRITICAL) if faults else None)
-    return _shared[faults]
+    return bodies(Status.OK, findings), bodies(Status.CRITICAL, findings) if faults else None
 
 
 def prepare(data: Path, count: int) -> tuple[bytes, list[tuple[str, bytes, bytes]]]:
@@ -279,17 +288,19 @@ async def swarm(
     for uid, key, pem in made:
         credentials = grpc.ssl_channel_credentials(roots, key, pem)
         channel = grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials, options=options)
-        members.append(Agent(uid, channel, tally, arguments.faults))
+        members.append(Agent(uid, channel, tally, arguments.faults, arguments.findings))
     gate = asyncio.Semaphore(100)
+
+    listeners: list[asyncio.Task[None]] = []
 
     async def join(member: Agent) -> None:
         async with gate:
             await member.connect()
+        listeners.extend((asyncio.create_task(member.listen()), asyncio.create_task(member.beat())))
 
     begun_s = time.perf_counter()
     await asyncio.gather(*(join(member) for member in members))
     print(f"{len(members)} agents connected in {time.perf_counter() - begun_s:.1f} s", flush=True)
-    listeners = [asyncio.create_task(member.listen()) for member in members]
     # The first reports make every subject known; what is measured is life after that.
     await asyncio.gather(*(member.talk(turns(2)) for member in members))
     await settled(tally)
@@ -316,6 +327,7 @@ def main() -> None:
     parser.add_argument("--agents", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--rate", type=float, default=0.0, help="reports a second in all; 0: as fast as possible")
+    parser.add_argument("--findings", type=int, default=50, help="findings in a report")
     parser.add_argument("--faults", action="store_true")
     parser.add_argument("--folder", type=Path, default=Path("/var/tmp"))
     parser.add_argument("--json", action="store_true")
@@ -354,8 +366,8 @@ def main() -> None:
         "seconds": round(took_s, 1),
         "reports_acknowledged": tally.acknowledged,
         "reports_per_s": round(tally.acknowledged / took_s),
-        "findings_per_s": round(tally.acknowledged * FINDINGS / took_s),
-        "values_per_s": round(tally.acknowledged * FINDINGS * METRICS_A_FINDING / took_s),
+        "findings_per_s": round(tally.acknowledged * arguments.findings / took_s),
+        "values_per_s": round(tally.acknowledged * arguments.findings * METRICS_A_FINDING / took_s),
         "acknowledgement_p50_ms": round(1000 * latencies[len(latencies) // 2], 1),
         "acknowledgement_p99_ms": round(1000 * latencies[int(len(latencies) * 0.99)], 1),
         "failed": tally.failed,
