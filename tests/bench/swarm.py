@@ -3,6 +3,7 @@
 `python tests/bench/swarm.py --agents 200 --seconds 20` starts a collector on loopback with a fresh store on disk
 (synchronous=FULL), enrols the agents, lets each send reports as fast as its credit allows, and prints what was
 acknowledged (which means: durable), how long that took from sending to acknowledgement, and what it cost.
+`--storm` lets every agent send one report in which everything is critical, all at once: each finding is a new ticket.
 `--rate N` sends N reports a second in all instead. `--faults` makes every finding of every second report critical.
 """
 
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -148,11 +150,11 @@ class Agent:
                 await self._room.wait()
             self._credit -= 1
             self._seq += 1
-            shape, variants = self._bad if self._bad and self._seq % 2 == 0 else self._good
+            shape, variants = self._bad if self._bad and self._seq > 2 and self._seq % 2 == 1 else self._good
             report = report_pb2.Report(
                 epoch=self._epoch, seq=self._seq, body=variants[self._seq % VARIANTS], lane=report_pb2.LANE_LIVE
             )
-            if self._seq <= 2:
+            if self._seq in (1, 3):
                 report.shapes.append(shape)
             self._sent_at_s[self._seq] = time.perf_counter()
             self._tally.sent += 1
@@ -242,6 +244,13 @@ def start_collector(folder: Path, data: Path, inspection: bool = True) -> tuple[
     return process, ports
 
 
+def tickets_at(port: int) -> int:
+    """How many tickets the collector counts."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics/collector", timeout=30) as answer:
+        lines = answer.read().decode().splitlines()
+    return round(sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("gengfu_tickets{")))
+
+
 async def steady(seconds: float, every_s: float, offset_s: float) -> AsyncIterator[None]:
     """One turn every so often, for a while; as fast as possible for 0."""
     end_s = time.perf_counter() + seconds
@@ -288,7 +297,7 @@ async def swarm(
     for uid, key, pem in made:
         credentials = grpc.ssl_channel_credentials(roots, key, pem)
         channel = grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials, options=options)
-        members.append(Agent(uid, channel, tally, arguments.faults, arguments.findings))
+        members.append(Agent(uid, channel, tally, arguments.faults or arguments.storm, arguments.findings))
     gate = asyncio.Semaphore(100)
 
     listeners: list[asyncio.Task[None]] = []
@@ -309,12 +318,11 @@ async def swarm(
     tally.latencies_s.clear()
     ready()
     every_s = len(members) / arguments.rate if arguments.rate else 0.0
-    await asyncio.gather(
-        *(
-            member.talk(steady(arguments.seconds, every_s, every_s * n / len(members)))
-            for n, member in enumerate(members)
-        )
+    paces = (
+        turns(1) if arguments.storm else steady(arguments.seconds, every_s, every_s * n / len(members))
+        for n in range(len(members))
     )
+    await asyncio.gather(*(member.talk(pace) for member, pace in zip(members, paces, strict=True)))
     await settled(tally)
     for task in listeners:
         task.cancel()
@@ -328,6 +336,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--rate", type=float, default=0.0, help="reports a second in all; 0: as fast as possible")
     parser.add_argument("--findings", type=int, default=50, help="findings in a report")
+    parser.add_argument("--storm", action="store_true", help="one critical report from each agent")
     parser.add_argument("--faults", action="store_true")
     parser.add_argument("--folder", type=Path, default=Path("/var/tmp"))
     parser.add_argument("--json", action="store_true")
@@ -350,6 +359,7 @@ def main() -> None:
             took_s = time.perf_counter() - begun_s
             after = observed.cpu_times()
             memory = observed.memory_full_info()
+            tickets = tickets_at(ports["http"])
             verify = subprocess.run(
                 [str(BIN / "gengfu-collector"), "ledger", "verify", "--json", "--data", str(folder / "data")],
                 capture_output=True,
@@ -370,6 +380,7 @@ def main() -> None:
         "values_per_s": round(tally.acknowledged * arguments.findings * METRICS_A_FINDING / took_s),
         "acknowledgement_p50_ms": round(1000 * latencies[len(latencies) // 2], 1),
         "acknowledgement_p99_ms": round(1000 * latencies[int(len(latencies) * 0.99)], 1),
+        "tickets": tickets,
         "failed": tally.failed,
         "collector_cpu_s": round(after.user + after.system - before.user - before.system, 2),
         "swarm_cpu_s": round(own.user + own.system, 2),
