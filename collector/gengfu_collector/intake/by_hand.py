@@ -20,6 +20,7 @@ from gengfu_collector.intake.records import AgentRecord, SubjectRecord
 from gengfu_collector.intake.work import UnitOfWork
 from gengfu_collector.store.schema import agent, ticket
 from gengfu_collector.tickets.lifecycle import TicketEventKind, TicketRef, TicketState, by_hand
+from gengfu_proto.text import clean
 
 MAX_TEXT_CHARACTERS = 4_000
 
@@ -71,6 +72,8 @@ def retire(work: UnitOfWork, asset_id: int, reason: str, actor: str) -> tuple[in
         record = work.agent(agent_id)
         count += end_faults(work, record, list(record.checks), f"asset retired: {_text('reason', reason)}", actor)
         work.set(record, "state", "retired")
+        # A report that is on its way still goes to history, and opens nothing.
+        work.set_rules(record, {})
         work.update(agent, agent_id, state="retired", absent_after_ms=None)
     return count, agent_ids
 
@@ -114,4 +117,5 @@ def _text(what: str, text: str) -> str:
     stripped = text.strip()
     if not stripped or len(stripped) > MAX_TEXT_CHARACTERS:
         raise UsageError(f"the {what} must have 1 to {MAX_TEXT_CHARACTERS} characters")
-    return stripped
+    lines = stripped.replace("\t", " ").splitlines()
+    return "\n".join(clean(line, MAX_TEXT_CHARACTERS, what) for line in lines)

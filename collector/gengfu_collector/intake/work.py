@@ -325,7 +325,7 @@ def _load_checks(connection: Connection, asset_id: int, order: tuple[int, int]) 
         )
     }
     checks: dict[str, CheckRecord] = {}
-    for row in connection.execute(select(subject).where(subject.c.asset_id == asset_id)):
+    for row in connection.execute(select(subject).where(subject.c.asset_id == asset_id).order_by(subject.c.id)):
         check = checks.setdefault(row.check, CheckRecord(order=order))
         check.subjects[row.item] = SubjectRecord(
             id=row.id,
