@@ -8,7 +8,7 @@ PYTHON ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check format lock proto clean setup
+.PHONY: help demo test test-all chaos bench check format lock proto clean setup
 
 help: ## this list
 	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -21,6 +21,12 @@ test: setup ## all tests, on the default interpreter
 
 test-all: ## all tests, on every one of Python 3.11, 3.12 and 3.13 that this machine has
 	@.ci/test-all $(ARGS)
+
+chaos: setup ## kill, stop, cut, fill and set back both sides under load, and count every report
+	$(VENV)/bin/python tests/chaos/chaos.py $(ARGS)
+
+bench: setup ## every measurement: speed, latency, size
+	$(VENV)/bin/python tests/bench/run.py $(ARGS)
 
 check: setup ## lint, formatting, types, import rules, generated code, house rules
 	$(VENV)/bin/ruff check --quiet
