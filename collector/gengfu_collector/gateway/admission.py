@@ -18,6 +18,7 @@ MAX_ENROLMENT_CONNECTIONS = 256
 MAX_STREAM_CONNECTIONS = 20_000
 HANDSHAKE_TIMEOUT_MS = 20_000
 ENROLMENT_CONNECTION_AGE_MS = 60_000
+STREAM_CONNECTION_IDLE_MS = 60_000
 STREAM_CONNECTION_AGE_MS = 24 * 3_600_000
 CONNECTION_GRACE_MS = 60_000
 MAX_STREAMS_A_CONNECTION = 8
@@ -62,6 +63,12 @@ class Bucket:
         self.level -= 1.0
         return True
 
+    def spend(self, now_s: float, amount: float) -> float:
+        """Take so many tokens, there or not; return how long to wait until none are owed."""
+        self._fill(now_s)
+        self.level -= amount
+        return max(0.0, -self.level / self.rate.per_s)
+
     def is_full(self, now_s: float) -> bool:
         """True when this bucket no longer differs from a new one."""
         self._fill(now_s)
@@ -84,10 +91,15 @@ class Admission:
     """
 
     def __init__(
-        self, bounds: EnrolmentLimits | None = None, monotonic_s: Callable[[], float] = time.monotonic
+        self,
+        bounds: EnrolmentLimits | None = None,
+        monotonic_s: Callable[[], float] = time.monotonic,
+        on_call: Callable[[str], object] = lambda _result: None,
     ) -> None:
+        """`on_call` hears how each call ended: "answered", or the reason of its refusal."""
         self._bounds = bounds or EnrolmentLimits()
         self._monotonic_s = monotonic_s
+        self.on_call = on_call
         self._overall = Bucket(self._bounds.overall, monotonic_s())
         self._addresses: OrderedDict[str, Bucket] = OrderedDict()
         self.running = 0
@@ -101,6 +113,7 @@ class Admission:
     def count(self, reason: str) -> None:
         """Count a refusal."""
         self.refusals[reason] = self.refusals.get(reason, 0) + 1
+        self.on_call(reason)
 
     @contextlib.contextmanager
     def admit(self, peer: str) -> Iterator[None]:
@@ -167,6 +180,7 @@ def stream_options() -> Options:
     return (
         *_common(limits.MAX_UP_BYTES, limits.MAX_DOWN_BYTES),
         ("grpc.max_connection_age_ms", STREAM_CONNECTION_AGE_MS),
+        ("grpc.max_connection_idle_ms", STREAM_CONNECTION_IDLE_MS),
         ("grpc.max_allowed_incoming_connections", MAX_STREAM_CONNECTIONS),
     )
 
@@ -175,6 +189,8 @@ def _common(max_receive_bytes: int, max_send_bytes: int) -> Options:
     return (
         *limits.COMMON_CHANNEL_OPTIONS,
         ("grpc.so_reuseport", 0),
+        # What goes down is short; the default of 16 KiB is kept for every connection.
+        ("grpc.tsi.max_frame_size", 4096),
         ("grpc.max_receive_message_length", max_receive_bytes),
         ("grpc.max_send_message_length", max_send_bytes),
         ("grpc.max_concurrent_streams", MAX_STREAMS_A_CONNECTION),
