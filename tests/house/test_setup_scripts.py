@@ -115,6 +115,19 @@ def test_every_debian_package_says_what_it_is_for(checkout: Path) -> None:
     assert "postgresql" in text
 
 
+def test_every_package_that_a_test_asks_for_is_installed_by_ci(checkout: Path) -> None:
+    listed = re.findall(r"^([a-z0-9.+-]+) ", (checkout / ".ci/debian-packages.txt").read_text(encoding="utf-8"), re.M)
+    asked = {
+        package
+        for path in (checkout / "tests").rglob("*.py")
+        if "house" not in path.parts
+        for packages in re.findall(r"apt-get install ([a-z0-9. +-]+)", path.read_text(encoding="utf-8"))
+        for package in packages.split()
+    }
+    assert "prometheus" in asked
+    assert asked - set(listed) == set()
+
+
 def test_pre_commit_fetches_nothing(checkout: Path) -> None:
     text = (checkout / ".pre-commit-config.yaml").read_text(encoding="utf-8")
     assert re.findall(r"repo: (\S+)", text) == ["local"]
