@@ -116,7 +116,9 @@ def test_every_debian_package_says_what_it_is_for(checkout: Path) -> None:
 
 
 def test_every_package_that_a_test_asks_for_is_installed_by_ci(checkout: Path) -> None:
-    listed = re.findall(r"^([a-z0-9.+-]+) ", (checkout / ".ci/debian-packages.txt").read_text(encoding="utf-8"), re.M)
+    listed = re.findall(
+        r"^([a-z0-9.+-]+) ", (checkout / ".ci/debian-packages.txt").read_text(encoding="utf-8"), re.MULTILINE
+    )
     asked = {
         package
         for path in (checkout / "tests").rglob("*.py")
