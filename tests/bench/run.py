@@ -22,13 +22,13 @@ RUNS: dict[str, list[str]] = {
     "130,000 findings a second, 200 agents": ["swarm.py", "--agents", "200", "--seconds", "20", "--rate", "2600"],
     "as fast as it goes, 20 agents": ["swarm.py", "--agents", "20", "--seconds", "20"],
     "10,000 faults at once": ["swarm.py", "--agents", "200", "--storm"],
-    "2,000 agents at rest": ["swarm.py", "--agents", "2000", "--seconds", "20", "--rate", "100"],
+    "2,000 agents at rest": ["swarm.py", "--agents", "2000", "--seconds", "45", "--rate", "100"],
     "a ticket after its finding": ["ticket_latency.py", "--tickets", "300"],
     "pages of metrics": ["bench_exposition.py"],
     "the agent, two minutes": ["agent_footprint.py", "--minutes", "2"],
 }
 LONG: dict[str, list[str]] = {
-    "10,000 agents at rest": ["swarm.py", "--agents", "10000", "--findings", "20", "--seconds", "30", "--rate", "300"],
+    "10,000 agents at rest": ["swarm.py", "--agents", "10000", "--findings", "20", "--seconds", "60", "--rate", "300"],
     "the agent, ten minutes": ["agent_footprint.py", "--minutes", "10"],
 }
 

@@ -23,11 +23,11 @@ from gengfu_collector.fleet.inspection import load_inspection
 from gengfu_collector.fleet.plans import AssetOrders
 from gengfu_collector.gateway import issuance
 from gengfu_collector.gateway.admission import Admission, EnrolmentLimits, Rate, stream_options
-from gengfu_collector.gateway.enrolment import EnrolmentServicer, StreamAddress, start_enrolment_server
+from gengfu_collector.gateway.enrolment import EnrolmentServicer, Former, StreamAddress, start_enrolment_server
 from gengfu_collector.gateway.listener import start_listener
 from gengfu_collector.gateway.session import Orders
 from gengfu_collector.gateway.stream import StreamGateway, Surroundings
-from gengfu_collector.intake import presence
+from gengfu_collector.intake import copies, presence
 from gengfu_collector.intake.live import LiveAgent, LiveTable
 from gengfu_collector.intake.pipeline import Intake, Meter
 from gengfu_collector.intake.submission import Outcome, Submission
@@ -71,10 +71,14 @@ class Collector:
                 roots=store.authority.bundle,
                 now_ms=wall_clock_ms,
                 max_agents=config.limits.agents,
+                on_opened=own.streams_opened.inc,
+                on_refused=own.streams_refused.inc,
             )
         )
         per_minute = config.limits.enrolments_per_minute
-        self.admission = Admission(EnrolmentLimits(overall=Rate(per_minute / 60, per_minute)))
+        self.admission = Admission(
+            EnrolmentLimits(overall=Rate(per_minute / 60, per_minute)), on_call=own.enrolments.inc
+        )
         self.ports: dict[str, int] = {}
         self._closing = contextlib.AsyncExitStack()
 
@@ -109,6 +113,7 @@ class Collector:
             StreamAddress(self.ports["stream"]),
             wall_clock_ms,
             self.admission,
+            on_left=self._note_left,
         )
         enrolment, self.ports["enrol"] = await start_enrolment_server(
             str(self._config.listen.enrol), servicer, self._store.authority.enrolment_credentials()
@@ -120,7 +125,7 @@ class Collector:
         await socket.start()
         self._closing.push_async_callback(socket.stop)
         upkeep = Upkeep(self.intake, self.live, self.gateway, self._store.authority, self._config.report_days)
-        for work in (upkeep.sweep, upkeep.note_seen, upkeep.keep_house, self._own.watch_loop):
+        for work in (upkeep.sweep, upkeep.note_seen, upkeep.keep_house, upkeep.give_memory_back, self._own.watch_loop):
             self._closing.push_async_callback(_cancel, asyncio.create_task(work()))
 
     async def stop(self) -> None:
@@ -171,6 +176,10 @@ class Collector:
         http = await start_http(address.host, address.port, app, self._own.http_refused.inc)
         self.ports["http"] = http.port
         return http
+
+    def _note_left(self, former: Former) -> None:
+        copy = (former.session, former.machine_id)
+        self.intake.execute(lambda work: copies.leave(work, former.uid, copy))
 
     async def _readiness(self) -> Sequence[str]:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 
@@ -22,6 +23,7 @@ from gengfu_collector.times import wall_clock_ms
 SWEEP_EVERY_S = 2.0
 NOTE_SEEN_EVERY_S = 30.0
 KEEP_HOUSE_EVERY_S = 3600.0
+GIVE_MEMORY_BACK_EVERY_S = 30.0
 DISCONNECTED_GRACE_S = 60.0
 SILENCE_GRACE_S = 30.0
 PAUSE_BETWEEN_BATCHES_S = 0.05
@@ -58,6 +60,14 @@ class Upkeep:
             connected = list(self._gateway.sessions)
             if connected:
                 await self._attempt(partial(presence.note_seen, connected=connected))
+
+    async def give_memory_back(self) -> None:
+        """Twice a minute: what a burst of reports or reconnections needed goes back to the system."""
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        async for _ in _every(GIVE_MEMORY_BACK_EVERY_S):
+            if trim is None:
+                return
+            await asyncio.to_thread(trim, 0)
 
     async def keep_house(self) -> None:
         """Once an hour: certificates, and report bytes that are older than they are kept."""
