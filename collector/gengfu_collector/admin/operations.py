@@ -20,7 +20,7 @@ from gengfu_collector.fleet import agents, assets, tokens
 from gengfu_collector.fleet.inspection import load_inspection
 from gengfu_collector.fleet.review import diff
 from gengfu_collector.gateway.messages import DrainReason
-from gengfu_collector.intake import by_hand
+from gengfu_collector.intake import by_hand, copies
 from gengfu_collector.intake.work import UnitOfWork
 
 T = TypeVar("T")
@@ -113,6 +113,20 @@ def _on_agent(function: Callable[..., agents.Agent], *, ends_stream: bool = Fals
     return operation
 
 
+async def _agent_unblock(desk: Desk, actor: str, uid: str) -> Any:
+    """Let a blocked agent in, and copies of it that were kept out: each is judged anew when it comes."""
+
+    def act(work: UnitOfWork) -> None:
+        found = agents.find(work.connection, uid)
+        released = copies.release(work, work.agent(found.id), f"copies let in by {actor}", actor)
+        if not (released and found.state == agents.ACTIVE):
+            agents.unblock(work.connection, uid, actor=actor, now_ms=work.now_ms)
+        work.forget(found.id)
+
+    await _write(desk, act)
+    return await _agent_show(desk, actor, uid)
+
+
 async def _asset_list(desk: Desk, actor: str, retired: bool = True) -> Any:
     return await _reading(lambda c: [found.as_json() for found in assets.every(c, retired=retired)])(desk, actor)
 
@@ -186,7 +200,7 @@ OPERATIONS: dict[str, Operation] = {
     "agent.list": _agent_list,
     "agent.show": _agent_show,
     "agent.block": _on_agent(agents.block, ends_stream=True),
-    "agent.unblock": _on_agent(agents.unblock),
+    "agent.unblock": _agent_unblock,
     "agent.allow": _on_agent(agents.allow),
     "asset.list": _asset_list,
     "asset.show": _asset_show,

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, Select, and_, func, insert, select, upda
 from gengfu_collector.errors import NotFound, Refused
 from gengfu_collector.fleet import assets
 from gengfu_collector.fleet.events import record
-from gengfu_collector.store.schema import agent, asset, certificate, ledger
+from gengfu_collector.store.schema import agent, agent_copy, asset, certificate, ledger
 from gengfu_collector.store.sequences import take
 from gengfu_collector.times import iso
 from gengfu_proto.text import clean
@@ -211,7 +211,22 @@ def details(connection: Connection, uid: str) -> dict[str, object]:
         "enrolled_at": iso(row.enrolled_at_ms),
         "certificate_until": iso(connection.scalar(until)),
         "recoveries_left": row.recoveries_left,
+        "copies": _copies(connection, found.id),
     }
+
+
+def _copies(connection: Connection, agent_id: int) -> list[dict[str, object]]:
+    """Machines that are kept out because they carry a copy of this agent, oldest first."""
+    query = select(agent_copy).where(agent_copy.c.agent_id == agent_id, agent_copy.c.kept_out).order_by(agent_copy.c.id)
+    return [
+        {
+            "hostname": row.hostname,
+            "machine_id": row.machine_id,
+            "first_seen_at": iso(row.first_seen_at_ms),
+            "last_seen_at": iso(row.last_seen_at_ms),
+        }
+        for row in connection.execute(query)
+    ]
 
 
 def _agents() -> Select[Any]:

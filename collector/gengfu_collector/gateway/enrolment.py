@@ -21,6 +21,7 @@ from gengfu_collector.gateway.authority import Authority
 from gengfu_collector.gateway.challenges import Challenges
 from gengfu_collector.gateway.issuance import EnrolmentRequest, Issue, RecoveryRequest
 from gengfu_collector.gateway.listener import start_listener
+from gengfu_collector.gateway.messages import MAX_SESSION_BYTES
 from gengfu_collector.store.writer import Writer
 from gengfu_collector.times import Clock
 from gengfu_proto.errors import MessageError
@@ -53,6 +54,19 @@ class StreamAddress:
     address: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Former:
+    """The identity that a machine has given up for its own; nothing but `session` shows that it ever had it."""
+
+    uid: str
+    session: bytes
+    machine_id: str
+
+
+def _ignore(_former: Former) -> None:
+    """Where nobody wants to hear of it."""
+
+
 class EnrolmentServicer:
     """The calls of enrolment.proto. What is wrong is told by gRPC's status and one line that says what to do."""
 
@@ -64,6 +78,7 @@ class EnrolmentServicer:
         clock: Clock,
         admission: Admission,
         challenges: Challenges | None = None,
+        on_left: Callable[[Former], object] = _ignore,
     ) -> None:
         self._authority = authority
         self._writer = writer
@@ -71,6 +86,7 @@ class EnrolmentServicer:
         self._clock = clock
         self._admission = admission
         self._challenges = Challenges() if challenges is None else challenges
+        self._on_left = on_left
 
     def handler(self) -> grpc.GenericRpcHandler:
         """The service for a grpc.aio server."""
@@ -102,7 +118,11 @@ class EnrolmentServicer:
                 machine=Machine(request.hostname, request.machine_id, request.agent_version, request.platform),
             )
             now_ms = self._clock()
-            return self._told(await self._write(lambda c: issuance.enrol(self._authority, c, asked, now_ms)))
+            issue = await self._write(lambda c: issuance.enrol(self._authority, c, asked, now_ms))
+            if request.former_agent_id:
+                former_uid = _agent_id(request.former_agent_id)
+                self._on_left(Former(former_uid, request.former_session[:MAX_SESSION_BYTES], asked.machine.machine_id))
+            return self._told(issue)
 
         return await self._guard(context, answer)
 
@@ -146,7 +166,9 @@ class EnrolmentServicer:
         """Do the work within the limits; what goes wrong becomes a status, and is counted."""
         try:
             with self._admission.admit(context.peer()):
-                return await work()
+                answer = await work()
+            self._admission.on_call("answered")
+            return answer
         except Limited as error:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
         except (CollectorError, MessageError) as error:

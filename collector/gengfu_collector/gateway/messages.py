@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Sequence
 
+from gengfu_collector.intake.copies import MAX_INSTANCE_BYTES
 from gengfu_collector.intake.greeting import Greeted, Hello
 from gengfu_collector.intake.submission import Outcome, RejectionReason, Submission
 from gengfu_proto.convert.report import MAX_NAME_CHARACTERS
@@ -15,6 +16,7 @@ from gengfu_proto.v1 import report_pb2, stream_pb2
 PROTOCOL = 1
 MAX_HELD_RANGES = 20_000
 MAX_NUMBER = 2**53
+MAX_SESSION_BYTES = 64
 
 
 class DrainReason(enum.Enum):
@@ -48,7 +50,7 @@ def read_hello(message: stream_pb2.Hello) -> Hello:
         return clean(value, MAX_NAME_CHARACTERS, what)
 
     return Hello(
-        session=message.session,
+        session=message.session[:MAX_SESSION_BYTES],
         epoch=message.epoch,
         next_seq=message.next_seq,
         held=held,
@@ -58,6 +60,7 @@ def read_hello(message: stream_pb2.Hello) -> Hello:
         machine_id=text(message.machine_id, "machine id"),
         boot_id=text(message.boot_id, "boot id"),
         plan_version=text(message.plan_version[:64], "plan version"),
+        instance=message.instance[:MAX_INSTANCE_BYTES],
     )
 
 

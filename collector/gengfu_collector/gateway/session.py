@@ -14,8 +14,9 @@ from google.protobuf.message import DecodeError
 from gengfu_collector.errors import Overloaded
 from gengfu_collector.faults.model import Rule
 from gengfu_collector.gateway import messages
+from gengfu_collector.gateway.admission import Bucket, Rate
 from gengfu_collector.gateway.messages import MAX_NUMBER, DrainReason
-from gengfu_collector.intake.greeting import Greeted
+from gengfu_collector.intake.greeting import Greeted, Hello
 from gengfu_collector.intake.pipeline import Intake
 from gengfu_collector.intake.submission import Outcome, Rejection, RejectionReason, Submission
 from gengfu_proto.convert.report import Body, Run, Shape, decode_body, decode_shape, shape_id_of
@@ -30,6 +31,12 @@ MAX_IN_FLIGHT_BYTES = 2 * 1024 * 1024
 BUSY_REPORTS = 5_000
 MIN_LATE_AGE_S = 600.0
 DEFAULT_RETRY_MS = 5_000
+WRITE_TIMEOUT_S = 60.0
+OTHER_MESSAGES = Rate(per_s=2.0, burst=100.0)
+"""Of one stream, all kinds but reports, which credit limits."""
+ALIVE_AFTER_S = 1.0
+"""What is heard so much later than somebody else's Hello was not under way before it."""
+MAX_RIVALS = 8
 
 # Equal shapes of thousands of agents are one object.
 _shapes: weakref.WeakValueDictionary[bytes, Shape] = weakref.WeakValueDictionary()
@@ -63,12 +70,16 @@ class UnknownShapeError(MessageError):
 class AgentSession:
     """One stream of one agent, from Welcome to its end. Lives on the event loop."""
 
-    def __init__(self, greeted: Greeted, intake: Intake, host: str, machine_id: str) -> None:
+    def __init__(self, greeted: Greeted, intake: Intake, hello: Hello, token: bytes) -> None:
+        """`token` is the session that Welcome gives."""
         self.agent_id = greeted.record.id
         self.uid = greeted.record.uid
         self.asset = greeted.record.asset
-        self.host = host
-        self.machine_id = machine_id
+        self.host = hello.hostname
+        self.machine_id = hello.machine_id
+        self.token = token
+        self.gone = asyncio.Event()
+        """Set when nothing of this stream is left."""
         self.plan_version = ""
         self.orders: Orders | None = None
         self.skew_s = 0.0
@@ -87,8 +98,29 @@ class AgentSession:
         self._room = asyncio.Event()
         self._room.set()
         self._outgoing: list[bytes] = []
+        self._credit_asked = False
         self._finished: list[Submission] = []
         self._wake = asyncio.Event()
+        self._instance = hello.instance
+        self._rivals: dict[tuple[bytes, str, bytes], float] = {}
+        self._others = Bucket(OTHER_MESSAGES, self.heard_at_s)
+
+    def is_continued_by(self, hello: Hello) -> bool:
+        """True when this Hello is of the process at the other end: it has lost this stream."""
+        return (hello.session, hello.instance) == (self.token, self._instance)
+
+    def has_outlived(self, hello: Hello) -> bool:
+        """True when something was heard here after whoever says this Hello has said it for the first time."""
+        rival = (hello.session, hello.machine_id, hello.instance)
+        if len(self._rivals) >= MAX_RIVALS and rival not in self._rivals:
+            self._rivals.clear()
+        asked_at_s = self._rivals.setdefault(rival, time.monotonic())
+        return self.heard_at_s > asked_at_s + ALIVE_AFTER_S
+
+    def count_other(self) -> None:
+        """Count a message that is no report; raises ProtocolError when there are too many."""
+        if not self._others.take(self.heard_at_s):
+            raise ProtocolError("more messages than a stream may bring")
 
     @property
     def opening_credit(self) -> tuple[int, int]:
@@ -124,11 +156,16 @@ class AgentSession:
             await self._wake.wait()
             self._wake.clear()
             for message in (*self._acknowledgements(), *self._take_outgoing()):
-                await write(message)
+                await self._write(write, message)
             if self.ended.is_set():
                 if self.drain_message:
-                    await write(self.drain_message)
+                    await self._write(write, self.drain_message)
                 return
+
+    async def _write(self, write: Callable[[bytes], Awaitable[None]], message: bytes) -> None:
+        """Raises TimeoutError when the other end takes nothing."""
+        async with asyncio.timeout(WRITE_TIMEOUT_S):
+            await write(message)
 
     async def room(self) -> None:
         """Wait until this agent's reports in flight are few enough to read on."""
@@ -173,20 +210,22 @@ class AgentSession:
             self.end(DrainReason.REBALANCE, 30_000, str(error))
 
     def answer_heartbeat(self) -> None:
-        """Answer, with the credit that was held back while the intake was busy."""
-        self.send(messages.credit(*self._grant()))
+        """Answer, with the credit that was held back while the intake was busy; several at once are answered once."""
+        self._credit_asked = True
+        self._wake.set()
 
     def _learn(self, shapes: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
         learned = []
         for data in shapes:
             self._shapes_bytes += len(data)
-            if len(self._shapes) >= MAX_SHAPES or self._shapes_bytes > MAX_SHAPES_BYTES:
+            count = len(self._shapes) + len(self._bad_shapes)
+            if count >= MAX_SHAPES or self._shapes_bytes > MAX_SHAPES_BYTES:
                 raise ProtocolError("more shapes than one stream may hold; connect again")
             shape_id = shape_id_of(data)
             try:
                 shape = _shapes.get(shape_id) or decode_shape(data)
             except MessageError as error:
-                self._bad_shapes[shape_id] = error
+                self._bad_shapes[shape_id] = error.with_traceback(None)
                 continue
             self._shapes[shape_id] = _shapes.setdefault(shape_id, shape)
             learned.append((shape_id, data))
@@ -219,6 +258,9 @@ class AgentSession:
 
     def _take_outgoing(self) -> list[bytes]:
         outgoing, self._outgoing = self._outgoing, []
+        if self._credit_asked:
+            self._credit_asked = False
+            outgoing.append(messages.credit(*self._grant()))
         return outgoing
 
 

@@ -1,6 +1,6 @@
 """The stream listener: mutual TLS, one stream an agent, identity from the certificate alone.
 
-The certificate's dates and the agent's state are looked at with every message, not only when the stream begins.
+The certificate's dates are looked at with every message; an agent that is blocked is cut by whoever blocks it.
 """
 
 from __future__ import annotations
@@ -16,14 +16,18 @@ from typing import TypeVar
 
 import grpc
 from sqlalchemy import Connection, select
+from sqlalchemy.exc import SQLAlchemyError
 
-from gengfu_collector.errors import CollectorError, Refused
+from gengfu_collector.errors import CollectorError, Overloaded, Refused
 from gengfu_collector.faults.model import Rule
 from gengfu_collector.gateway import messages
 from gengfu_collector.gateway.certificates import PeerIdentity, uid_of
+from gengfu_collector.gateway.door import Door
 from gengfu_collector.gateway.messages import DrainReason
+from gengfu_collector.gateway.refusals import OVERLOADED_RETRY_MS, Away, away_for, quarantined, unknown, word_for
 from gengfu_collector.gateway.session import AgentSession, Orders, ProtocolError, parse_up
-from gengfu_collector.intake.greeting import Greeted, accept_hello, end_stream, report_clone, set_rules
+from gengfu_collector.intake.copies import NONCE_BYTES, keep_out, new_session
+from gengfu_collector.intake.greeting import KEPT_OUT, Greeted, Hello, accept_hello, end_stream, set_rules
 from gengfu_collector.intake.live import LiveAgent
 from gengfu_collector.intake.pipeline import Intake
 from gengfu_collector.intake.records import AgentRecord
@@ -35,9 +39,10 @@ from gengfu_proto.v1 import stream_pb2
 
 SERVICE = "gengfu.v1.AgentStream"
 HELLO_TIMEOUT_S = 20.0
-SESSION_BYTES = 16
-QUARANTINE_RETRY_MS = 600_000
-BLOCKED_RETRY_MS = 600_000
+COME_AGAIN_MS = 20_000
+MAKE_WAY_S = 2.0
+NEW_SESSION_MS = 100
+STORE_RETRY_MS = 10_000
 
 T = TypeVar("T")
 
@@ -55,6 +60,9 @@ class Surroundings:
     now_ms: Callable[[], int]
     max_agents: int
     heartbeat_every_s: float = 30.0
+    on_opened: Callable[[], object] = lambda: None
+    on_refused: Callable[[str], object] = lambda _reason: None
+    """Hears of every stream that was turned away or cut, with a word of a small fixed set."""
 
 
 class StreamGateway:
@@ -63,9 +71,8 @@ class StreamGateway:
     def __init__(self, around: Surroundings) -> None:
         self._around = around
         self.sessions: dict[int, AgentSession] = {}
-        self.opened = 0
-        self.refused: dict[str, int] = {}
         self.draining = False
+        self._door = Door()
 
     @property
     def connected(self) -> frozenset[str]:
@@ -116,9 +123,16 @@ class StreamGateway:
         """Serve one stream."""
         try:
             identity = _identity(context)
-            session = await self._greet(context, identity)
+            with self._door.enter(identity.uid):
+                session = await self._greet(context, identity)
+        except SQLAlchemyError:
+            # The writer has logged it.
+            away = Away(DrainReason.REBALANCE, STORE_RETRY_MS, "the collector cannot use its store at present")
+            self._around.on_refused("store")
+            await self._turn_away(context, away)
+            return
         except (CollectorError, MessageError, ProtocolError, TimeoutError) as error:
-            self._count(type(error).__name__)
+            self._around.on_refused(word_for(error))
             await self._turn_away(context, error)
             return
         if session is not None:
@@ -128,9 +142,9 @@ class StreamGateway:
         self, context: grpc.aio.ServicerContext[bytes, bytes], identity: PeerIdentity
     ) -> AgentSession | None:
         if self.draining:
-            raise _Away(DrainReason.SHUTDOWN, 5_000, "the collector stops")
+            raise Away(DrainReason.SHUTDOWN, 5_000, "the collector stops")
         if len(self.sessions) >= self._around.max_agents:
-            raise _Away(DrainReason.REBALANCE, 60_000, f"{self._around.max_agents} agents are connected already")
+            raise Away(DrainReason.REBALANCE, 60_000, f"{self._around.max_agents} agents are connected already")
         first: object = await asyncio.wait_for(context.read(), HELLO_TIMEOUT_S)
         if not isinstance(first, bytes):
             return None
@@ -139,11 +153,17 @@ class StreamGateway:
             raise ProtocolError("the first message is Hello")
         hello = messages.read_hello(up.hello)
         agent_id = await self._admit(identity)
-        self._check_clone(agent_id, hello.machine_id, hello.hostname)
-        token = secrets.token_bytes(SESSION_BYTES)
+        async with self._door.one_at_a_time(identity.uid):
+            await self._make_way(agent_id, hello)
+            session = await self._welcome(agent_id, hello)
+        session.skew_s = (up.hello.wall_clock_ms - self._around.now_ms()) / 1000
+        return session
+
+    async def _welcome(self, agent_id: int, hello: Hello) -> AgentSession:
+        token = new_session(secrets.token_bytes(NONCE_BYTES), hello.instance)
         orders: list[Orders] = []
 
-        def accept(work: UnitOfWork) -> Greeted:
+        def accept(work: UnitOfWork) -> Greeted | str:
             def rules(record: AgentRecord) -> Mapping[str, Rule]:
                 found = self._around.orders_for(record.asset_class, record.labels)
                 orders[:] = [found]
@@ -152,18 +172,19 @@ class StreamGateway:
             return accept_hello(work, agent_id, hello, token, rules)
 
         greeted = await _result(self._around.intake.execute(accept))
-        session = AgentSession(greeted, self._around.intake, hello.hostname, hello.machine_id)
+        if isinstance(greeted, str):
+            raise quarantined("another machine") if greeted == KEPT_OUT else away_for(greeted)
+        session = AgentSession(greeted, self._around.intake, hello, token)
         self._register(session, greeted)
         heartbeat_ms = round(self._around.heartbeat_every_s * 1000)
         now_ms = self._around.now_ms()
-        session.skew_s = (up.hello.wall_clock_ms - now_ms) / 1000
         session.send(messages.welcome(greeted, token, heartbeat_ms, now_ms, *session.opening_credit))
         if hello.plan_version != orders[0].plan_version:
             self._send_plan(session, orders[0])
         session.send(messages.authority(self._around.roots(), now_ms))
         session.plan_version = orders[0].plan_version
         session.orders = orders[0]
-        self.opened += 1
+        self._around.on_opened()
         _log.info("agent connected", agent=session.uid, asset=session.asset, epoch=greeted.epoch)
         return session
 
@@ -175,21 +196,36 @@ class StreamGateway:
 
         found = await _result(self._around.intake.execute(look))
         if found is None:
-            raise _Away(DrainReason.BLOCKED, BLOCKED_RETRY_MS, "this collector does not know the agent; enrol it again")
+            raise unknown()
         agent_id, state = found
-        if state == "quarantined":
-            raise _Away(DrainReason.QUARANTINED, QUARANTINE_RETRY_MS, "two machines use this identity")
         if state != "active":
-            raise _Away(DrainReason.BLOCKED, BLOCKED_RETRY_MS, f"the agent is {state}")
+            raise away_for(state)
         return agent_id
 
-    def _check_clone(self, agent_id: int, machine_id: str, hostname: str) -> None:
+    async def _make_way(self, agent_id: int, hello: Hello) -> None:
+        """Let nobody take the place of a stream whose other end is alive.
+
+        The same process may come back before its old stream is known to be dead. Anybody else comes again a little
+        later: when the old stream has spoken meanwhile, two folders with one identity are alive.
+        """
         present = self.sessions.get(agent_id)
-        if present is None or present.machine_id == machine_id or not machine_id:
+        if present is None or present.is_continued_by(hello):
             return
-        first_host = present.host
-        self._around.intake.execute(lambda work: report_clone(work, agent_id, first_host, hostname))
-        raise _Away(DrainReason.QUARANTINED, QUARANTINE_RETRY_MS, f"{first_host} is connected with this identity")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(present.gone.wait(), MAKE_WAY_S)
+        present = self.sessions.get(agent_id)
+        if present is None:
+            return
+        if not present.has_outlived(hello):
+            raise Away(DrainReason.REBALANCE, COME_AGAIN_MS, "an earlier stream of this agent is still open")
+        copy, host = (hello.session, hello.machine_id), present.host
+        await _result(
+            self._around.intake.execute(lambda work: keep_out(work, work.agent(agent_id), copy, hello.hostname, host))
+        )
+        if copy == (present.token, present.machine_id):
+            # From now on the two are told apart by what each was given last.
+            present.end(DrainReason.REBALANCE, NEW_SESSION_MS, "a copy of this agent knows the same session")
+        raise quarantined(host)
 
     def _register(self, session: AgentSession, greeted: Greeted) -> None:
         before = self.sessions.get(session.agent_id)
@@ -224,6 +260,7 @@ class StreamGateway:
                 task.cancel()
             await asyncio.gather(reader, writer, return_exceptions=True)
             self._unregister(session)
+            session.gone.set()
 
     async def _read_all(
         self, context: grpc.aio.ServicerContext[bytes, bytes], session: AgentSession, identity: PeerIdentity
@@ -238,14 +275,20 @@ class StreamGateway:
                 return
             try:
                 await self._receive(session, parse_up(data))
+                wait_s = self._door.spend(session.uid, len(data))
+                if wait_s:
+                    await asyncio.sleep(wait_s)
             except ProtocolError as error:
-                self._count("protocol")
+                self._around.on_refused(word_for(error))
                 _log.warning("agent broke the protocol", agent=session.uid, detail=str(error))
                 session.end(DrainReason.PROTOCOL, 60_000, str(error))
                 return
 
     async def _receive(self, session: AgentSession, up: stream_pb2.Up) -> None:
-        match up.WhichOneof("message"):
+        kind = up.WhichOneof("message")
+        if kind != "report":
+            session.count_other()
+        match kind:
             case "report":
                 session.receive_report(up.report)
                 await session.room()
@@ -300,22 +343,12 @@ class StreamGateway:
         self, context: grpc.aio.ServicerContext[bytes, bytes], error: CollectorError | Exception
     ) -> None:
         _log.warning("stream refused", reason=str(error))
-        if isinstance(error, _Away):
+        if isinstance(error, Overloaded):
+            error = Away(DrainReason.REBALANCE, OVERLOADED_RETRY_MS, str(error))
+        if isinstance(error, Away):
             await context.write(messages.drain(error.reason, error.retry_after_ms, str(error)))
             return
         await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error) or "no Hello in time")
-
-    def _count(self, reason: str) -> None:
-        self.refused[reason] = self.refused.get(reason, 0) + 1
-
-
-class _Away(Refused):
-    """This agent is sent away, with the reason and when it may ask again."""
-
-    def __init__(self, reason: DrainReason, retry_after_ms: int, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
-        self.retry_after_ms = retry_after_ms
 
 
 def _identity(context: grpc.aio.ServicerContext[bytes, bytes]) -> PeerIdentity:

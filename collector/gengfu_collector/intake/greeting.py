@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from gengfu_checks.codes import AGENT_CLONED
-from gengfu_checks.model import OK_CODE, Finding, Status
+from gengfu_checks.model import OK_CODE, Status
 from gengfu_collector.faults.model import Ended, Observed, Rule
+from gengfu_collector.intake.copies import IDENTITY, Claim, claim_of, settle
 from gengfu_collector.intake.ledger import Ranges, greet
 from gengfu_collector.intake.observe import Occasion, apply, observe_one
 from gengfu_collector.intake.pipeline import record_gaps
@@ -17,7 +17,7 @@ from gengfu_collector.store.schema import agent
 from gengfu_collector.tickets.lifecycle import ENGINE
 
 PRESENCE = "presence"
-IDENTITY = "identity"
+KEPT_OUT = "kept out"
 SELF_CHECK = "agent"
 NOT_PLANNED = "no longer in the plan"
 AT_ONCE = Rule(confirm=1, recover=1)
@@ -37,6 +37,7 @@ class Hello:
     machine_id: str
     boot_id: str
     plan_version: str
+    instance: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +57,19 @@ def accept_hello(
     hello: Hello,
     session: bytes,
     rules_for: Callable[[AgentRecord], Mapping[str, Rule]],
-) -> Greeted:
-    """Bring the store up to date with a Hello: epoch, gaps, rules, presence. The agent is there from now on."""
+) -> Greeted | str:
+    """Bring the store up to date with a Hello: epoch, gaps, rules, presence. The agent is there from now on.
+
+    Or return why it is not let in: its state, or KEPT_OUT for a copy; then nothing has changed but when that was seen.
+    """
     work.forget(agent_id)
     record = work.agent(agent_id)
+    if record.state != "active":
+        return record.state
+    claim = claim_of(work, record, hello.session, hello.machine_id, hello.instance)
+    settle(work, record, claim, (hello.session, hello.machine_id), hello.hostname, hello.instance)
+    if claim is Claim.KEPT_OUT:
+        return KEPT_OUT
     greeting = greet(record.epoch, record.ledgers, hello.epoch, hello.next_seq, hello.held)
     work.set(record, "epoch", max(greeting.epoch, record.epoch))
     for epoch, ranges in sorted(greeting.gaps.items()):
@@ -94,23 +104,6 @@ def set_rules(work: UnitOfWork, record: AgentRecord, rules: Mapping[str, Rule]) 
     end_faults(work, record, unplanned, NOT_PLANNED, ENGINE)
     for check in record.checks.values():
         work.set(check, "settled", False)
-
-
-def report_clone(work: UnitOfWork, agent_id: int, first_host: str, second_host: str) -> None:
-    """Open the one fault that says that two machines use this identity."""
-    record = work.agent(agent_id)
-    facts = {"first_host": first_host, "second_host": second_host}
-    finding = Finding(
-        check=IDENTITY,
-        item="",
-        status=Status.CRITICAL,
-        code=AGENT_CLONED,
-        facts=facts,
-        metrics={},
-        measured_at=work.now_ms / 1000,
-    )
-    occasion = Occasion(finding, work.now_ms)
-    observe_one(work, record, AT_ONCE, IDENTITY, Observed(finding.status, finding.code), occasion)
 
 
 def end_stream(work: UnitOfWork, agent_id: int, left: bool, absent_after_ms: int | None) -> None:

@@ -79,6 +79,21 @@ agent = Table(
     Column("absent_after_ms", BigInteger),  # absent when not heard from by then; empty: never
 )
 
+agent_copy = Table(
+    "agent_copy",
+    metadata,
+    # Other copies of an agent's state folder than the one in use, each known by the last session that it was given.
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("agent_id", ForeignKey("agent.id"), nullable=False),
+    Column("session", LargeBinary, nullable=False),  # empty: it was given none
+    Column("machine_id", String(128), nullable=False),
+    Column("hostname", String(256), nullable=False),
+    Column("kept_out", Boolean, nullable=False),  # else: left behind when an older state of the folder took its place
+    Column("first_seen_at_ms", BigInteger, nullable=False),
+    Column("last_seen_at_ms", BigInteger, nullable=False),
+    UniqueConstraint("agent_id", "session", "machine_id"),
+)
+
 token = Table(
     "token",
     metadata,

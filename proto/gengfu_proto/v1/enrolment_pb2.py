@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from gengfu_proto.v1 import stream_pb2 as gengfu__proto_dot_v1_dot_stream__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fgengfu_proto/v1/enrolment.proto\x12\tgengfu.v1\x1a\x1cgengfu_proto/v1/stream.proto\"\x12\n\x10\x41uthorityRequest\"\xa3\x01\n\x0c\x45nrolRequest\x12\x14\n\x0ctoken_secret\x18\x01 \x01(\t\x12\x0f\n\x07\x63sr_der\x18\x02 \x01(\x0c\x12\x17\n\x0f\x62inding_key_der\x18\x03 \x01(\x0c\x12\x10\n\x08hostname\x18\x04 \x01(\t\x12\x12\n\nmachine_id\x18\x05 \x01(\t\x12\x15\n\ragent_version\x18\x06 \x01(\t\x12\x10\n\x08platform\x18\x07 \x01(\tJ\x04\x08\x08\x10\x10\"\x8a\x01\n\x08\x45nrolled\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\r\n\x05\x61sset\x18\x02 \x01(\t\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x03 \x01(\x0c\x12\x11\n\troots_pem\x18\x04 \x01(\x0c\x12\x13\n\x0bstream_port\x18\x05 \x01(\r\x12\x16\n\x0estream_address\x18\x06 \x01(\tJ\x04\x08\x07\x10\x10\"$\n\x10\x43hallengeRequest\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\"\x1a\n\tChallenge\x12\r\n\x05nonce\x18\x01 \x01(\x0c\"o\n\x0eRecoverRequest\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x0f\n\x07\x63sr_der\x18\x03 \x01(\x0c\x12\x11\n\tsignature\x18\x04 \x01(\x0c\x12\x12\n\nmachine_id\x18\x05 \x01(\tJ\x04\x08\x06\x10\x10\x32\x83\x02\n\tEnrolment\x12\x41\n\x0cGetAuthority\x12\x1b.gengfu.v1.AuthorityRequest\x1a\x14.gengfu.v1.Authority\x12\x35\n\x05\x45nrol\x12\x17.gengfu.v1.EnrolRequest\x1a\x13.gengfu.v1.Enrolled\x12\x39\n\x07Recover\x12\x19.gengfu.v1.RecoverRequest\x1a\x13.gengfu.v1.Enrolled\x12\x41\n\x0cGetChallenge\x12\x1b.gengfu.v1.ChallengeRequest\x1a\x14.gengfu.v1.Challengeb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fgengfu_proto/v1/enrolment.proto\x12\tgengfu.v1\x1a\x1cgengfu_proto/v1/stream.proto\"\x12\n\x10\x41uthorityRequest\"\xd4\x01\n\x0c\x45nrolRequest\x12\x14\n\x0ctoken_secret\x18\x01 \x01(\t\x12\x0f\n\x07\x63sr_der\x18\x02 \x01(\x0c\x12\x17\n\x0f\x62inding_key_der\x18\x03 \x01(\x0c\x12\x10\n\x08hostname\x18\x04 \x01(\t\x12\x12\n\nmachine_id\x18\x05 \x01(\t\x12\x15\n\ragent_version\x18\x06 \x01(\t\x12\x10\n\x08platform\x18\x07 \x01(\t\x12\x17\n\x0f\x66ormer_agent_id\x18\x08 \x01(\t\x12\x16\n\x0e\x66ormer_session\x18\t \x01(\x0cJ\x04\x08\n\x10\x10\"\x8a\x01\n\x08\x45nrolled\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\r\n\x05\x61sset\x18\x02 \x01(\t\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x03 \x01(\x0c\x12\x11\n\troots_pem\x18\x04 \x01(\x0c\x12\x13\n\x0bstream_port\x18\x05 \x01(\r\x12\x16\n\x0estream_address\x18\x06 \x01(\tJ\x04\x08\x07\x10\x10\"$\n\x10\x43hallengeRequest\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\"\x1a\n\tChallenge\x12\r\n\x05nonce\x18\x01 \x01(\x0c\"o\n\x0eRecoverRequest\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x0f\n\x07\x63sr_der\x18\x03 \x01(\x0c\x12\x11\n\tsignature\x18\x04 \x01(\x0c\x12\x12\n\nmachine_id\x18\x05 \x01(\tJ\x04\x08\x06\x10\x10\x32\x83\x02\n\tEnrolment\x12\x41\n\x0cGetAuthority\x12\x1b.gengfu.v1.AuthorityRequest\x1a\x14.gengfu.v1.Authority\x12\x35\n\x05\x45nrol\x12\x17.gengfu.v1.EnrolRequest\x1a\x13.gengfu.v1.Enrolled\x12\x39\n\x07Recover\x12\x19.gengfu.v1.RecoverRequest\x1a\x13.gengfu.v1.Enrolled\x12\x41\n\x0cGetChallenge\x12\x1b.gengfu.v1.ChallengeRequest\x1a\x14.gengfu.v1.Challengeb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,15 +35,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AUTHORITYREQUEST']._serialized_start=76
   _globals['_AUTHORITYREQUEST']._serialized_end=94
   _globals['_ENROLREQUEST']._serialized_start=97
-  _globals['_ENROLREQUEST']._serialized_end=260
-  _globals['_ENROLLED']._serialized_start=263
-  _globals['_ENROLLED']._serialized_end=401
-  _globals['_CHALLENGEREQUEST']._serialized_start=403
-  _globals['_CHALLENGEREQUEST']._serialized_end=439
-  _globals['_CHALLENGE']._serialized_start=441
-  _globals['_CHALLENGE']._serialized_end=467
-  _globals['_RECOVERREQUEST']._serialized_start=469
-  _globals['_RECOVERREQUEST']._serialized_end=580
-  _globals['_ENROLMENT']._serialized_start=583
-  _globals['_ENROLMENT']._serialized_end=842
+  _globals['_ENROLREQUEST']._serialized_end=309
+  _globals['_ENROLLED']._serialized_start=312
+  _globals['_ENROLLED']._serialized_end=450
+  _globals['_CHALLENGEREQUEST']._serialized_start=452
+  _globals['_CHALLENGEREQUEST']._serialized_end=488
+  _globals['_CHALLENGE']._serialized_start=490
+  _globals['_CHALLENGE']._serialized_end=516
+  _globals['_RECOVERREQUEST']._serialized_start=518
+  _globals['_RECOVERREQUEST']._serialized_end=629
+  _globals['_ENROLMENT']._serialized_start=632
+  _globals['_ENROLMENT']._serialized_end=891
 # @@protoc_insertion_point(module_scope)

@@ -42,6 +42,8 @@ class EnrolRequest(_message.Message):
     MACHINE_ID_FIELD_NUMBER: _builtins.int
     AGENT_VERSION_FIELD_NUMBER: _builtins.int
     PLATFORM_FIELD_NUMBER: _builtins.int
+    FORMER_AGENT_ID_FIELD_NUMBER: _builtins.int
+    FORMER_SESSION_FIELD_NUMBER: _builtins.int
     token_secret: _builtins.str
     csr_der: _builtins.bytes
     """its names are ignored: the collector writes them"""
@@ -52,6 +54,10 @@ class EnrolRequest(_message.Message):
     machine_id: _builtins.str
     agent_version: _builtins.str
     platform: _builtins.str
+    former_agent_id: _builtins.str
+    """the identity that this machine gives up for its own: it was a copy of another's"""
+    former_session: _builtins.bytes
+    """the last one that it was given under that identity"""
     def __init__(
         self,
         *,
@@ -62,10 +68,12 @@ class EnrolRequest(_message.Message):
         machine_id: _builtins.str = ...,
         agent_version: _builtins.str = ...,
         platform: _builtins.str = ...,
+        former_agent_id: _builtins.str = ...,
+        former_session: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "binding_key_der", b"binding_key_der", "csr_der", b"csr_der", "hostname", b"hostname", "machine_id", b"machine_id", "platform", b"platform", "token_secret", b"token_secret"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "binding_key_der", b"binding_key_der", "csr_der", b"csr_der", "former_agent_id", b"former_agent_id", "former_session", b"former_session", "hostname", b"hostname", "machine_id", b"machine_id", "platform", b"platform", "token_secret", b"token_secret"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

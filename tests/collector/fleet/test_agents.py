@@ -86,6 +86,7 @@ def test_the_list_has_the_fixed_fields_and_the_high_water_of_the_present_epoch(a
             "enrolled_at": "2026-05-28T20:26:40.000Z",
             "certificate_until": None,
             "recoveries_left": 3,
+            "copies": [],
         }
 
 
