@@ -22,6 +22,7 @@ from gengfu_collector.errors import UsageError
 LEVELS: Final = ("debug", "info", "warning", "error")
 
 MAX_FIELDS = 32
+MAX_PARTS = 32
 MAX_VALUE_CHARACTERS = 1_024
 MAX_TRACEBACK_CHARACTERS = 8_192
 
@@ -30,7 +31,7 @@ _OWN_LOGGERS = "gengfu_collector"
 
 
 class Logger:
-    """Logs events with fields. Names of fields are Python names; values of other than plain types become text."""
+    """Logs events with fields. Names of fields are Python names; values are plain or lists of such, the rest becomes text."""
 
     def __init__(self, name: str) -> None:
         self._logger = logging.getLogger(name)
@@ -128,6 +129,8 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
 def _plain(value: object) -> object:
     if value is None or isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
         return value
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value[:MAX_PARTS]]
     return _bounded(str(value))
 
 

@@ -63,6 +63,15 @@ def test_a_record_is_one_json_object() -> None:
     }
 
 
+def test_a_list_stays_a_list_and_is_bounded() -> None:
+    stream = io.StringIO()
+    configure_logging("info", stream)
+    logger("gengfu_collector").info("refused", few=["disk", 3], many=list(range(1_000)))
+    (entry,) = entries(stream)
+    assert entry["few"] == ["disk", 3]
+    assert entry["many"] == list(range(32))
+
+
 @given(st.text(), st.text())
 def test_whatever_is_logged_is_one_line_and_comes_back(event: str, value: str) -> None:
     stream = io.StringIO()
