@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -57,6 +58,34 @@ _HEADINGS_ZH = {
     "uses_left": "剩余次数",
     "expires_at": "到期时间",
     "title": "故障",
+    "acknowledged_at": "受理时间",
+    "cause": "原因",
+    "solution": "解决方法",
+    "hostname": "主机名",
+    "platform": "平台",
+    "machine_id": "机器标识",
+    "plan_version": "计划版本",
+    "enrolled_at": "注册时间",
+    "certificate_until": "证书有效至",
+    "recoveries_left": "剩余找回次数",
+    "created_at": "创建时间",
+    "retired_at": "退役时间",
+    "retired_reason": "退役原因",
+    "running": "运行中",
+    "waiting_reports": "待处理报告",
+    "agents": "代理",
+    "reports": "报告",
+    "rejected": "拒收",
+    "gaps": "缺号",
+    "unexplained": "无法解释",
+    "agent": "代理",
+    "agent_id": "代理",
+    "seq": "序号",
+    "received_at": "收到时间",
+    "reason": "原因",
+    "detail": "详情",
+    "bytes": "字节",
+    "faults_closed": "已关闭故障",
 }
 
 
@@ -71,6 +100,31 @@ _WORDS_ZH = {
     "acknowledged": "受理",
     "commented": "备注",
     "closed": "归档",
+}
+
+_WORD_COLUMNS = frozenset({"state", "status", "severity", "category"})
+_VALUES_ZH = {
+    "ok": "正常",
+    "warning": "警告",
+    "critical": "严重",
+    "unknown": "未知",
+    "no-data": "无数据",
+    "open": "打开",
+    "acknowledged": "已受理",
+    "resolved": "已解决",
+    "closed": "已关闭",
+    "software": "软件",
+    "hardware": "硬件",
+    "network": "网络",
+    "security": "安全",
+    "other": "其他",
+    "active": "在用",
+    "blocked": "已阻止",
+    "quarantined": "已隔离",
+    "retired": "已退役",
+    "usable": "可用",
+    "used_up": "已用完",
+    "expired": "已过期",
 }
 
 # What closes a fault; the rest of the text is a person's.
@@ -111,7 +165,7 @@ def rows(values: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
     for column in columns:
         table.add_column(heading(column), no_wrap=True, overflow="ellipsis")
     for value in values:
-        table.add_row(*(_cell(value.get(column)) for column in columns))
+        table.add_row(*(_cell(column, value.get(column)) for column in columns))
     console().print(table)
 
 
@@ -124,7 +178,7 @@ def facts(value: Mapping[str, Any], keys: Sequence[str]) -> None:
     """Print one thing, a line a field."""
     table = Table(box=None, pad_edge=False, show_header=False)
     for key in keys:
-        table.add_row(Text(heading(key), style="bold"), _cell(value.get(key)))
+        table.add_row(Text(heading(key), style="bold"), _cell(key, value.get(key)))
     console().print(table)
 
 
@@ -166,12 +220,18 @@ def title_of(code: str) -> str:
     return guide.article(code).text(language()).title
 
 
-def _cell(value: Any) -> Text:
+def padded(text: str, columns: int) -> str:
+    """The text with spaces up to so many columns of a terminal, where Chinese takes two a character."""
+    return text + " " * (columns - cell_len(text))
+
+
+def _cell(column: str, value: Any) -> Text:
     if value is None:
         return Text("-")
     if isinstance(value, bool):
-        return Text("yes" if value else "no")
+        return Text(("是" if value else "否") if in_chinese() else ("yes" if value else "no"))
     if isinstance(value, Mapping):
         return Text(" ".join(f"{key}={part}" for key, part in value.items()) or "-")
     text = str(value)
-    return Text(text, style=_COLOURS.get(text, ""))
+    shown = _VALUES_ZH.get(text, text) if column in _WORD_COLUMNS and in_chinese() else text
+    return Text(shown, style=_COLOURS.get(text, ""))

@@ -155,5 +155,5 @@ def _event_line(event: Mapping[str, Any]) -> None:
     if data.get("status", "ok") != "ok":
         said = show.summary_of(code, event["item"], data)
     title = show.title_of(event["code"])
-    what = f"{show.word_of(event['kind']):<12}  {event['asset']}  {title}  {said}"
+    what = f"{show.padded(show.word_of(event['kind']), 12)}  {event['asset']}  {title}  {said}"
     show.line(f"{event['at']}  {event['number']}  {what}  ({event['actor']})")

@@ -1,0 +1,37 @@
+"""What people read: the reader's language, columns that stand under each other."""
+
+from __future__ import annotations
+
+import pytest
+from rich.cells import cell_len
+
+from gengfu_collector.cli import show
+
+TICKET = {"state": "open", "severity": "critical", "category": "software", "asset": "open", "solution": None}
+
+
+def test_words_are_in_the_readers_language_and_names_are_left_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
+    show.facts(TICKET, tuple(TICKET))
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines == [["状态", "打开"], ["级别", "严重"], ["分类", "软件"], ["资产", "open"], ["解决方法", "-"]]
+    monkeypatch.setenv("LC_ALL", "C")
+    show.facts(TICKET, tuple(TICKET))
+    assert capsys.readouterr().out.splitlines()[0].split() == ["state", "open"]
+
+
+def test_columns_are_as_wide_in_chinese(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
+    show.rows([{"asset": "前台-01", "state": "open"}, {"asset": "pc", "state": "closed"}], ("asset", "state"))
+    heading, *lines = capsys.readouterr().out.splitlines()
+    starts = [cell_len(line[: line.index(word)]) for line, word in zip(lines, ("打开", "已关闭"), strict=True)]
+    assert starts == [cell_len(heading[: heading.index("状态")])] * 2
+
+
+@pytest.mark.parametrize("text", ["", "opened", "重新打开", "发生", "much longer than twelve"])
+def test_padding_counts_columns_of_a_terminal(text: str) -> None:
+    shown = show.padded(text, 12)
+    assert shown.rstrip() == text
+    assert cell_len(shown) == max(12, cell_len(text))
