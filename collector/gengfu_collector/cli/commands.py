@@ -18,7 +18,7 @@ from gengfu_collector.cli.common import Data, Json, group, listing
 from gengfu_collector.cli.fleet import agent_app, asset_app, token_app
 from gengfu_collector.cli.reach import configuration, data_folder, request
 from gengfu_collector.cli.tickets import fault_app, ticket_app
-from gengfu_collector.config import CommandLine
+from gengfu_collector.config import INSPECTION_FOLDER, CommandLine
 from gengfu_collector.errors import UsageError
 from gengfu_collector.fleet.review import check_folder
 from gengfu_collector.logs import configure_logging
@@ -56,13 +56,18 @@ def run(
 ) -> None:
     """Run the collector until it is stopped. 运行采集中心"""
     os.umask(0o077)
-    folder = data_folder(data)
+    folder, options = data_folder(data), CommandLine(http, stream, enrol, inspection, log_level)
+    config = configuration(folder, options)
     prepare_folder(folder)
-    config = configuration(folder, CommandLine(http, stream, enrol, inspection, log_level))
+    if config.inspection is None:
+        # There from the start: what is put into it later counts from the next reload on.
+        prepare_folder(folder / INSPECTION_FOLDER)
+        config = configuration(folder, options)
     configure_logging(config.log_level, sys.stderr)
 
     def announce(ports: Mapping[str, int]) -> None:
         host = config.listen.http.host
+        host = f"[{host}]" if ":" in host else host
         print(f"Gengfu collector {__version__} is ready. Data: {folder}", flush=True)
         print(f"  metrics  http://{host}:{ports['http']}/metrics", flush=True)
         print(f"  agents   port {ports['stream']} (stream), port {ports['enrol']} (enrolment)", flush=True)
