@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import time
-import uuid
 from pathlib import Path
 from typing import Protocol
 
@@ -45,4 +45,4 @@ def _read_boot_id() -> str:
         return _BOOT_ID_FILE.read_text(encoding="ascii").strip()
     except OSError:
         # Without a boot id no reading of an earlier process can be compared with ours.
-        return str(uuid.uuid4())
+        return os.urandom(16).hex()

@@ -66,6 +66,14 @@ class Enrolled:
 
 
 @dataclass(frozen=True, slots=True)
+class Former:
+    """The identity that this machine gives up, and the last session that it was given under it."""
+
+    agent_id: str
+    session: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Authority:
     """What a collector says of itself: its roots, and its clock in seconds since the epoch."""
 
@@ -73,7 +81,9 @@ class Authority:
     wall_clock_s: float
 
 
-def enrol(collector: str, token: str, state: Path, clock: Clock | None = None) -> Enrolled:
+def enrol(
+    collector: str, token: str, state: Path, clock: Clock | None = None, former: Former | None = None
+) -> Enrolled:
     """Make this machine an agent of the collector whose enrolment listener is at `collector` (HOST[:PORT]).
 
     May be repeated with the same token until it succeeds: the key is kept before it is sent. Raises WrongUse,
@@ -87,14 +97,14 @@ def enrol(collector: str, token: str, state: Path, clock: Clock | None = None) -
     identity = Identity(state)
     if identity.is_enrolled():
         raise AlreadyEnrolled(
-            f"this machine is enrolled already, as {identity.agent().agent_id}; "
-            f"to enrol it anew, stop the agent and remove the folder {state}"
+            f"this machine is enrolled already, as {identity.agent().agent_id} in {state}; "
+            "to enrol it anew, as a machine of its own, stop the agent and add --as-new"
         )
     make_private_folder(state)
-    return asyncio.run(_enrol(address, parsed, identity, clock or SystemClock()))
+    return asyncio.run(_enrol(address, parsed, identity, clock or SystemClock(), former))
 
 
-async def _enrol(address: str, token: Token, identity: Identity, clock: Clock) -> Enrolled:
+async def _enrol(address: str, token: Token, identity: Identity, clock: Clock, former: Former | None) -> Enrolled:
     presented = await asyncio.to_thread(_presented_certificate, address)
     authority = await _unproven_authority(address, presented, clock)
     root = pinned_root(authority.roots_pem, token.pin)
@@ -113,6 +123,8 @@ async def _enrol(address: str, token: Token, identity: Identity, clock: Clock) -
         machine_id=machine.machine_id(machine.machine_facts()),
         agent_version=VERSION,
         platform=machine.platform_name(),
+        former_agent_id=former.agent_id if former else "",
+        former_session=former.session if former else b"",
     )
     async with EnrolmentClient(address, root, clock) as client:
         answer = await client.enrol(request)
@@ -225,7 +237,8 @@ class EnrolmentClient:
         try:
             return await call
         except grpc.aio.AioRpcError as error:
-            raise meaning(error, self._address, _text(self._clock.wall_ms() / 1000)) from error
+            now = _text(self._clock.wall_ms() / 1000)
+            raise meaning(error.code(), error.details(), self._address, now) from error
 
 
 def _adopt(identity: Identity, answer: enrolment_pb2.Enrolled, key_pem: bytes, address: str) -> Agent:

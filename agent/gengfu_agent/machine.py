@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import platform
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -38,7 +38,8 @@ def machine_facts(root: Path = Path("/")) -> dict[str, str]:
 
 def platform_name() -> str:
     """Return operating system and processor, like "linux-x86_64"."""
-    return f"{platform.system()}-{platform.machine()}".lower()
+    here = os.uname()
+    return f"{here.sysname}-{here.machine}".lower()
 
 
 def _burnt_in_addresses(folder: Path) -> set[str]:

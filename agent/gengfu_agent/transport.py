@@ -65,10 +65,9 @@ def channel_options(max_message_bytes: int) -> list[tuple[str, str | int]]:
     ]
 
 
-def meaning(error: grpc.aio.AioRpcError, address: str, wall_clock: str) -> UplinkError:
+def meaning(code: grpc.StatusCode, details: str | None, address: str, wall_clock: str) -> UplinkError:
     """Return what an RPC's failure means, in one line; `wall_clock` is this machine's, for people."""
-    code = error.code()
-    full = clean((error.details() or "")[:MAX_DETAIL_CHARACTERS], MAX_DETAIL_CHARACTERS, "details")
+    full = clean((details or "")[:MAX_DETAIL_CHARACTERS], MAX_DETAIL_CHARACTERS, "details")
     detail = shorten(full, SHOWN_DETAIL_CHARACTERS)
     if code in _REFUSALS:
         return Refused(detail or code.name.lower())

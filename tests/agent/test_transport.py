@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import grpc
-import grpc.aio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,16 +57,12 @@ def test_any_text_is_an_address_or_refused(text: str) -> None:
     ],
 )
 def test_meaning(code: grpc.StatusCode, details: str, kind: type[Exception]) -> None:
-    assert type(meaning(error(code, details), "host:1", "now")) is kind
+    assert type(meaning(code, details, "host:1", "now")) is kind
 
 
 @given(st.sampled_from(grpc.StatusCode), st.text(max_size=6_000))
 def test_hostile_details_stay_one_short_line(code: grpc.StatusCode, details: str) -> None:
-    text = str(meaning(error(code, details), "host:1", "now"))
+    text = str(meaning(code, details, "host:1", "now"))
     assert len(text) < 500
     assert len(text.splitlines()) == 1
     assert "\x1b" not in text
-
-
-def error(code: grpc.StatusCode, details: str) -> grpc.aio.AioRpcError:
-    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details)

@@ -185,6 +185,35 @@ async def test_rejected_reports_leave_the_spool_and_are_counted(rig: Rig) -> Non
     assert rig.uplink.counters.acknowledged_total == 0
 
 
+async def test_an_answered_report_is_never_sent_again_on_its_stream(rig: Rig) -> None:
+    """The answer is quicker than the spool, here for ever: as on a full disk, it goes on holding the report."""
+    rig.spool.acknowledge = lambda epoch, ranges: 0  # type: ignore[method-assign]
+    rig.start()
+    for _ in range(5):
+        await rig.append()
+    await rig.until(lambda: rig.uplink.counters.acknowledged_total == 5)
+    await rig.append()
+    await rig.until(lambda: rig.uplink.counters.acknowledged_total == 6)
+    assert numbers(rig.collector.conversations[0].reports) == [(1, seq) for seq in range(1, 7)]
+
+
+async def test_what_was_appended_is_not_touched_before_it_is_told(rig: Rig) -> None:
+    """Else a new record could go as backlog, and what it says of the present would be lost as history."""
+    rig.start()
+    await rig.until_state(State.STREAMING)
+    first = await rig.append(tell=False)
+    second = await rig.append("memory")
+    await rig.until(lambda: rig.uplink.counters.acknowledged_total == 2)
+    conversation = rig.collector.conversations[0]
+    assert {report.seq: report.lane for report in conversation.reports} == {first.seq: BACKLOG, second.seq: LIVE}
+    third = await rig.append("disk", tell=False)
+    await settle(rig, conversation)
+    assert len(conversation.reports) == 2
+    rig.uplink.appended(third)
+    await rig.until(lambda: rig.uplink.counters.acknowledged_total == 3)
+    assert conversation.reports[2].lane == LIVE
+
+
 async def test_a_number_that_is_taken_is_changed_and_the_report_stays_live(rig: Rig) -> None:
     def answer(conversation: Conversation, report: report_pb2.Report) -> None:
         if report.seq == 1:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gengfu_agent.uplink import renewal
+from gengfu_agent.uplink.answered import Answered
 from gengfu_agent.uplink.ending import End, ending_of_drain
 from gengfu_agent.uplink.loader import MAX_HELD_RANGES, _folded
 from gengfu_agent.uplink.pace import Pace
@@ -108,6 +109,16 @@ def test_an_older_record_taken_in_later_is_not_the_latest() -> None:
     present.add((2, 2), ("a",), 0, 20)
     present.add((2, 3), ("a",), 0, 10)
     assert present.expire(10_000) == [(2, 3)]
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 30))))
+def test_answered_keys_are_held_in_as_few_ranges_as_there_are(keys: list[Key]) -> None:
+    answered = Answered()
+    for key in keys:
+        answered.add(key)
+    held = {(epoch, seq) for epoch in range(5) for seq in range(32) if (epoch, seq) in answered}
+    assert held == set(keys)
+    assert len(answered) == sum((epoch, seq - 1) not in held for epoch, seq in held)
 
 
 lives = st.tuples(st.floats(0, 2e9), st.floats(10, 1e9))

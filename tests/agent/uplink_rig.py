@@ -13,8 +13,9 @@ from fake_collector import FakeCollector
 
 from gengfu_agent.backoff import Backoff
 from gengfu_agent.clock import SystemClock
+from gengfu_agent.plan import Refused
 from gengfu_agent.spool import Entry, RecordKind, Spool
-from gengfu_agent.uplink.conversation import PlanAnswer
+from gengfu_agent.uplink.plans import PlanAnswer
 from gengfu_agent.uplink.states import State
 from gengfu_agent.uplink.timing import Timing
 from gengfu_agent.uplink.uplink import Machine, Uplink
@@ -70,7 +71,7 @@ class Rig:
     def start(self, waits: Backoff = SHORT_WAITS, refused: Backoff = SHORT_WAITS) -> None:
         async def on_plan(plan: bytes) -> PlanAnswer:
             self.plans.append(plan)
-            return PlanAnswer("plan-1", (("x", "check.refused", "not here"),))
+            return PlanAnswer("plan-1", (Refused("x", "check.refused", "not here"),))
 
         from gengfu_agent.identity import Identity
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import copyfile
 from typing import Any
 
 from gengfu_agent.errors import SpoolFull
@@ -191,6 +190,8 @@ def _heal(damaged: Path, healed: Path, with_log: bool) -> None:
     """Make a copy whose first page is that of a fresh spool: header and schema are the same in every spool."""
     files.create(healed)
     first_page = healed.read_bytes()[: files.PAGE_BYTES]
+    from shutil import copyfile
+
     copyfile(damaged, healed)
     log = Path(f"{damaged}-wal")
     if with_log and log.exists():

@@ -52,6 +52,7 @@ class Accounts:
         self._counters = counters
         self._answers: deque[_Answer] = deque()
         self._wake = asyncio.Event()
+        self._closed = False
 
     def take(self, message: stream_pb2.Acknowledgement) -> None:
         """Note an acknowledgement, and give its credit."""
@@ -73,14 +74,18 @@ class Accounts:
         self._outbox.grant(message.credit)
 
     async def run(self) -> None:
-        """Carry answers into the spool, for ever."""
-        while True:
+        """Carry answers into the spool until `close`."""
+        while not self._closed:
             await self._wake.wait()
             self._wake.clear()
-            await self.finish()
+            await self._carry()
 
-    async def finish(self) -> None:
-        """Carry what has come so far."""
+    def close(self) -> None:
+        """Let `run` return after what has come so far."""
+        self._closed = True
+        self._wake.set()
+
+    async def _carry(self) -> None:
         while self._answers:
             answers, self._answers = list(self._answers), deque()
             settled: dict[int, list[int]] = {}
@@ -108,7 +113,7 @@ class Accounts:
         now_ms = self._clock.boot_ms()
         for entry, age_ms in entries:
             self._present.add(key_of(entry), entry.checks, now_ms - age_ms, entry.age_base_ms)
-        self._outbox.look_again()
+            self._outbox.look_again(key_of(entry))
 
 
 def forget_stored(spool: Spool, sent: set[Key], present: Present, epoch: int, stored: Iterable[Range]) -> None:

@@ -16,27 +16,22 @@ from gengfu_agent.uplink import loader
 from gengfu_agent.uplink.accounts import Accounts, Counters, forget_stored
 from gengfu_agent.uplink.certificate import CertificateKeeper
 from gengfu_agent.uplink.ending import GOODBYES, End, Ending, ending_of_drain
+from gengfu_agent.uplink.loader import key_of
 from gengfu_agent.uplink.outbox import Outbox
 from gengfu_agent.uplink.pace import Pace
+from gengfu_agent.uplink.plans import PlanAnswer, applied_of
 from gengfu_agent.uplink.present import Key, Present
 from gengfu_agent.uplink.states import Event
 from gengfu_agent.uplink.stream import Stream
 from gengfu_agent.uplink.timing import Timing
 from gengfu_proto.v1 import plan_pb2, report_pb2, stream_pb2
 
+EVERYTHING: Key = (2**64, 0)
 MAX_ORDER_ID_CHARACTERS = 128
 MAX_MESSAGES_A_SECOND = 200
 PLAN_PAUSE_S = 1.0
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class PlanAnswer:
-    """What became of a plan: its version, and the checks that this agent does not run (name, reason, detail)."""
-
-    version: str
-    refused: tuple[tuple[str, str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +71,14 @@ class Conversation:
     async def run(self, hello: stream_pb2.Hello) -> Ending:
         """Hold the conversation; return why it is over. Errors of the connection are endings, not exceptions."""
         tasks = [asyncio.create_task(self._guarded(self._greet(hello)))]
+        accounts = asyncio.create_task(self._guarded(self._accounts.run()))
         try:
             await self._until_ended(tasks)
             if not self._ended.done():
                 receiving = asyncio.create_task(self._guarded(self._receive()))
-                others = (self._pump(), self._accounts.run(), self._watch(), self._follow_plans())
+                others = (self._pump(), self._watch(), self._follow_plans())
                 tasks = [receiving, *(asyncio.create_task(self._guarded(work)) for work in others)]
-                await self._until_ended(tasks)
+                await self._until_ended([accounts, *tasks])
                 await self._leave(self._ended.result(), receiving)
             return self._ended.result()
         finally:
@@ -90,20 +86,24 @@ class Conversation:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self._stream.cancel()
-            with suppress(SpoolError):
-                await self._accounts.finish()
+            self._accounts.close()
+            await accounts
 
     def end(self, ending: Ending) -> None:
         """Come to an end for this reason, unless there is another already."""
         if not self._ended.done():
             self._ended.set_result(ending)
 
+    def send_all(self) -> None:
+        """Whatever is in the spool may go, as far as the collector grants: this is the end."""
+        self._outbox.look_again(EVERYTHING)
+
     def appended(self, entry: Entry) -> None:
         """There is a new record in the spool."""
         if entry.epoch == 0:
             self._epoch_is_open = False
             self._look.set()
-        self._outbox.look_again()
+        self._outbox.look_again(key_of(entry))
 
     async def _until_ended(self, tasks: list[asyncio.Task[None]]) -> None:
         waited_for: set[asyncio.Future[Any]] = {self._ended, *tasks}
@@ -137,10 +137,10 @@ class Conversation:
         if kind == "drain":
             self.end(ending_of_drain(first.drain))
         else:
-            await self._welcomed(filled.epoch, first.welcome)
+            await self._welcomed((filled.epoch, filled.next_seq - 1), first.welcome)
             self._moved(Event.WELCOMED)
 
-    async def _welcomed(self, told_epoch: int, welcome: stream_pb2.Welcome) -> None:
+    async def _welcomed(self, told: Key, welcome: stream_pb2.Welcome) -> None:
         parts = self._parts
         parts.counters.streams_total += 1
         parts.counters.clock_ahead_ms = parts.clock.wall_ms() - welcome.wall_clock_ms
@@ -153,13 +153,13 @@ class Conversation:
         except SpoolFull as error:
             _log.warning("session_not_kept", extra={"reason": str(error)})
         stored = [(part.first, part.last) for part in welcome.stored]
-        await asyncio.to_thread(forget_stored, parts.spool, parts.sent, parts.present, told_epoch, stored)
-        await self._open_epoch(told_epoch)
+        await asyncio.to_thread(forget_stored, parts.spool, parts.sent, parts.present, told[0], stored)
+        await self._open_epoch(told)
         self._outbox.grant(welcome.credit)
 
-    async def _open_epoch(self, present_epoch: int) -> None:
-        """Number under the epoch of the Welcome. On a full disk that has to wait."""
-        if present_epoch != self._epoch:
+    async def _open_epoch(self, newest: Key) -> None:
+        """Number under the epoch of the Welcome, from where the spool stands. On a full disk that has to wait."""
+        if newest[0] != self._epoch:
             try:
                 await asyncio.to_thread(self._parts.spool.open_epoch, self._epoch)
             except SpoolFull as error:
@@ -167,7 +167,7 @@ class Conversation:
                 return
         self._parts.present.name_epoch(self._epoch)
         self._epoch_is_open = self._epoch_was_open = True
-        self._outbox.look_again()
+        self._outbox.look_again((newest[0] or self._epoch, newest[1]))
 
     async def _check_epoch(self) -> None:
         """The spool numbers under no name: the disk was full at Welcome, or it was damaged since and began anew."""
@@ -175,7 +175,7 @@ class Conversation:
         if self._epoch_was_open and position.epoch != self._epoch:
             self.end(Ending(End.RENUMBERED, "the spool was damaged and began a new numbering"))
         else:
-            await self._open_epoch(position.epoch)
+            await self._open_epoch(loader.newest_of(position))
 
     # Up
 
@@ -289,11 +289,7 @@ class Conversation:
             plan, self._plan = self._plan, None
             if plan is not None:
                 answer = await self._parts.on_plan(plan)
-                refused = [
-                    stream_pb2.RefusedCheck(name=name, reason=reason, detail=detail)
-                    for name, reason, detail in answer.refused
-                ]
-                await self._stream.send(plan_applied=stream_pb2.PlanApplied(version=answer.version, refused=refused))
+                await self._stream.send(plan_applied=applied_of(answer))
                 await asyncio.sleep(PLAN_PAUSE_S)
 
     async def _answer_order(self, order: plan_pb2.PatrolOrder) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Set
 from dataclasses import dataclass
 
-from gengfu_agent.spool import Entry, Spool
+from gengfu_agent.spool import Entry, Position, Spool
 from gengfu_agent.uplink.present import Key
 from gengfu_proto.v1 import report_pb2, stream_pb2
 
@@ -34,13 +34,11 @@ def load(spool: Spool, key: Key, seen: Set[bytes]) -> Loaded | None:
 
 
 def load_after(
-    spool: Spool, after: Key | None, skip: Callable[[Key], bool], seen: Set[bytes], limit: int
+    spool: Spool, after: Key | None, newest: Key, skip: Callable[[Key], bool], seen: Set[bytes], limit: int
 ) -> tuple[list[Loaded], Key | None]:
-    """Return records of the next `limit` behind `after` that are not to be skipped, and how far the spool was read.
-
-    The end of the spool is reached when that is `after` itself.
-    """
-    found = spool.read(after, limit)
+    """Return records of the next `limit` between `after` and `newest` that are not to be skipped, and how far the spool
+    was read: `after` itself at the end."""
+    found = [entry for entry in spool.read(after, limit) if key_of(entry) <= newest]
     loaded = [_loaded(spool, entry, seen) for entry in found if not skip(key_of(entry))]
     return loaded, key_of(found[-1]) if found else after
 
@@ -72,6 +70,11 @@ def hello_of(spool: Spool, hello: stream_pb2.Hello) -> stream_pb2.Hello:
         shown = ranges if len(ranges) <= MAX_HELD_RANGES else _folded(ranges)
         filled.held.add(epoch=epoch, ranges=[report_pb2.SeqRange(first=first, last=last) for first, last in shown])
     return filled
+
+
+def newest_of(position: Position) -> Key:
+    """Return the key of the last record appended."""
+    return position.epoch, position.next_seq - 1
 
 
 def key_of(entry: Entry) -> Key:

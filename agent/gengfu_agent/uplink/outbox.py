@@ -11,6 +11,7 @@ from gengfu_agent.clock import Clock
 from gengfu_agent.spool import Spool
 from gengfu_agent.spool.ranges import Range
 from gengfu_agent.uplink import loader
+from gengfu_agent.uplink.answered import Answered
 from gengfu_agent.uplink.loader import Loaded
 from gengfu_agent.uplink.present import Key, Present
 from gengfu_proto import limits
@@ -41,6 +42,8 @@ class Outbox:
         self._live_credit = 0
         self._backlog_credit = 0
         self._in_flight: set[Key] = set()
+        self._answered = Answered()
+        self._newest: Key = (0, 0)
         self._seen: set[bytes] = set()
         self._seen_bytes = 0
         self._cursor: Key | None = None
@@ -59,8 +62,10 @@ class Outbox:
         self._backlog_credit = min(self._backlog_credit + credit.backlog, MAX_CREDIT)
         self._rouse()
 
-    def look_again(self) -> None:
-        """There may be something new in the spool."""
+    def look_again(self, newest: Key) -> None:
+        """The spool holds records up to this one. Newer ones, of which nothing was said yet, are not touched: whether
+        they are live is not known."""
+        self._newest = max(self._newest, newest)
         self._at_end = False
         self._rouse()
 
@@ -72,6 +77,9 @@ class Outbox:
         wanted = list(ranges)
         keys = [key for key in self._in_flight if key[0] == epoch and _within(key[1], wanted)]
         self._in_flight.difference_update(keys)
+        for key in keys:
+            # It stays in the spool for a moment, on a full disk for longer; it is not to be sent again.
+            self._answered.add(key)
         self._sent.difference_update(keys)
         self._present.remove(keys)
         if not self._in_flight:
@@ -126,7 +134,7 @@ class Outbox:
     async def _load(self) -> None:
         self._at_end = True
         loaded, after = await asyncio.to_thread(
-            loader.load_after, self._spool, self._cursor, self._skips, self._seen, LOAD_AT_ONCE
+            loader.load_after, self._spool, self._cursor, self._newest, self._skips, self._seen, LOAD_AT_ONCE
         )
         if after != self._cursor:
             self._cursor = after
@@ -134,7 +142,7 @@ class Outbox:
             self._loaded.extend(loaded)
 
     def _skips(self, key: Key) -> bool:
-        return key in self._in_flight or key in self._present
+        return key in self._in_flight or key in self._present or key in self._answered
 
     def _read_again_from(self, key: Key) -> None:
         """A record that was passed over as live is backlog now."""

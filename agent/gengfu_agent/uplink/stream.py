@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+import grpc
 import grpc.aio
 
 from gengfu_agent.clock import Clock
@@ -66,12 +67,14 @@ class Stream:
         try:
             yield
         except grpc.aio.AioRpcError as error:
-            raise self._meaning(error) from error
-        except asyncio.InvalidStateError as error:
-            raise Unreachable(f"the collector at {self._address} ended the stream") from error
+            raise self._meaning(error.code(), error.details()) from error
+        except asyncio.InvalidStateError as error:  # it was over before
+            raise self._meaning(await self._call.code(), await self._call.details()) from error
         except grpc.aio.UsageError as error:
             raise BrokenProtocol(f"the stream to {self._address} cannot be used: {error}") from error
 
-    def _meaning(self, error: grpc.aio.AioRpcError) -> UplinkError:
+    def _meaning(self, code: grpc.StatusCode, details: str | None) -> UplinkError:
+        if code is grpc.StatusCode.OK:
+            return Unreachable(f"the collector at {self._address} ended the stream")
         now = datetime.fromtimestamp(self._clock.wall_ms() / 1000, UTC)
-        return meaning(error, self._address, now.strftime("%Y-%m-%d %H:%M:%S UTC"))
+        return meaning(code, details, self._address, now.strftime("%Y-%m-%d %H:%M:%S UTC"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -20,9 +20,10 @@ from gengfu_agent.spool import Entry, Spool
 from gengfu_agent.transport import open_channel
 from gengfu_agent.uplink.accounts import Counters
 from gengfu_agent.uplink.certificate import CertificateKeeper
-from gengfu_agent.uplink.conversation import Conversation, Parts, PlanAnswer
+from gengfu_agent.uplink.conversation import Conversation, Parts
 from gengfu_agent.uplink.ending import AT_ONCE, End, Ending
 from gengfu_agent.uplink.loader import key_of
+from gengfu_agent.uplink.plans import PlanAnswer
 from gengfu_agent.uplink.present import Present
 from gengfu_agent.uplink.states import Event, State, follow
 from gengfu_agent.uplink.stream import Stream
@@ -49,7 +50,7 @@ class Machine:
     hostname: str
     platform: str
     kinds: Sequence[str]
-    instance: bytes = field(default_factory=lambda: secrets.token_bytes(INSTANCE_BYTES))
+    instance: bytes = field(default_factory=lambda: os.urandom(INSTANCE_BYTES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class Uplink:
     """Lives on the event loop. `run` goes on until `stop`; nothing that a collector or a network does ends it.
 
     `on_plan` gets the bytes of a plan and puts it into effect; it must not raise. `plan_version` names the present one.
+    `on_change` is called when `link` has changed.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Uplink:
         on_plan: Callable[[bytes], Awaitable[PlanAnswer]],
         plan_version: Callable[[], str],
         random: Callable[[], float],
+        on_change: Callable[[], None] = lambda: None,
         timing: Timing | None = None,
         connecting: Backoff = backoff.CONNECTING,
         refused: Backoff = backoff.REFUSED,
@@ -88,6 +91,7 @@ class Uplink:
         self._machine = machine
         self._plan_version = plan_version
         self._random = random
+        self._on_change = on_change
         self._timing = timing or Timing()
         self._connecting = connecting
         self._refused = refused
@@ -99,6 +103,7 @@ class Uplink:
         self._failures = 0
         self._refusals = 0
         self._welcomed_at_ms = 0
+        self._told = ""
         self.link = Link(State.OFFLINE, clock.wall_ms())
 
     @property
@@ -119,9 +124,10 @@ class Uplink:
             self._conversation.appended(entry)
 
     def stop(self) -> None:
-        """Flush what is live, say goodbye and let `run` return, within a second or two."""
+        """Flush what is in the spool, say goodbye and let `run` return, within a second or two."""
         self._stopping.set()
         if self._conversation is not None:
+            self._conversation.send_all()
             self._conversation.end(Ending(End.STOPPED, "the agent was stopped"))
 
     async def run(self) -> None:
@@ -211,14 +217,21 @@ class Uplink:
             wait_s = self._refused.delay_s(self._refusals, self._random(), ending.hint_s)
         elif not (recovered or (ending.end in AT_ONCE and self._failures <= 1)):
             wait_s = self._connecting.delay_s(self._failures, self._random(), ending.hint_s)
-        level = logging.INFO if ending.end in AT_ONCE else logging.WARNING
-        extra = {"end": ending.end.value, "reason": ending.reason, "wait_s": round(wait_s, 1)}
-        _log.log(level, "uplink_ended", extra=extra)
+        self._tell(ending, wait_s)
         if self.link.state in (State.OFFLINE, State.BLOCKED):  # it did not come to dialling
             self.link = replace(self.link, reason=ending.reason, attempts_failed=self._failures)
         else:
             self._move(_EVENTS.get(ending.end, Event.LOST) if not recovered else Event.RENEWED, ending.reason)
         return wait_s
+
+    def _tell(self, ending: Ending, wait_s: float) -> None:
+        """Log it, unless it is what was said the last time: a collector may be away for weeks."""
+        level = logging.INFO if ending.end in AT_ONCE else logging.WARNING
+        if ending.reason == self._told:
+            level = logging.DEBUG
+        self._told = ending.reason
+        extra = {"end": ending.end.value, "reason": ending.reason, "wait_s": round(wait_s, 1)}
+        _log.log(level, "uplink_ended", extra=extra)
 
     def _streamed_s(self) -> float:
         """How long the last attempt's stream was up."""
@@ -233,7 +246,9 @@ class Uplink:
         self.link = Link(state, self._clock.wall_ms(), reason or self.link.reason, self._failures)
         if state is State.STREAMING:
             self.link = replace(self.link, reason="")
+            self._told = ""
             _log.info("uplink_streaming")
+        self._on_change()
 
     async def _pause(self, wait_s: float) -> bool:
         """Wait; False when it is time to stop. A machine that wakes up from sleep waits no longer."""
