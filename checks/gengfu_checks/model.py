@@ -158,7 +158,11 @@ class ItemLimits:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A setting that a check takes, with its default. `required` settings have no default."""
+    """A setting that a check takes, with its default. `required` settings have no default.
+
+    `verify` raises ValueError for a value that has the type and still cannot be used. It runs on the collector as well,
+    so it must not ask anything of the machine.
+    """
 
     name: str
     type: SettingType
@@ -167,6 +171,7 @@ class Setting:
     required: bool = False
     choices: tuple[str, ...] = ()
     minimum: float | None = None
+    verify: Callable[[Any], object] | None = None
 
 
 @dataclass(slots=True)

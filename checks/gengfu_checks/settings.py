@@ -180,6 +180,11 @@ def _typed(setting: Setting, value: object) -> SettingValue:
             f"setting {setting.name}: {value!r} is below the least value {setting.minimum:g}",
             key=setting.name,
         )
+    if setting.verify is not None:
+        try:
+            setting.verify(result)
+        except ValueError as error:
+            raise SettingError(f"setting {setting.name}: {error}", key=setting.name) from None
     return result
 
 

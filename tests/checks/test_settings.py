@@ -146,6 +146,16 @@ def test_an_override_replaces_only_what_it_names() -> None:
     assert free == KIND.thresholds[1]
 
 
+def test_a_value_that_cannot_be_used_is_refused_where_it_is_read() -> None:
+    kind = CheckKind(
+        "sample", lambda _: (), (), (), settings=(Setting("number", SettingType.TEXT, "a number", verify=int),)
+    )
+    assert resolve_settings(kind, {"number": "12"}) == {"number": "12"}
+    with pytest.raises(SettingError, match="setting number: invalid literal") as refused:
+        resolve_settings(kind, {"number": "twelve"})
+    assert refused.value.key == "number"
+
+
 def test_false_switches_a_level_off() -> None:
     used = resolve_thresholds(KIND, {"used_ratio": {"warning": False, "items": {"/": {"critical": False}}}})[0]
     assert (used.warning, used.critical, used.items["/"]) == (None, 0.9, ItemLimits(None, None))

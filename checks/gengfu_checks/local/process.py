@@ -243,7 +243,9 @@ CHECK = CheckKind(
     ),
     codes=("process.missing", "process.too_many", "process.unknown_user", CHECK_NEEDS_RIGHTS, CHECK_TIMED_OUT),
     settings=(
-        Setting("pattern", SettingType.TEXT, "regular expression for the processes wanted", required=True),
+        Setting(
+            "pattern", SettingType.TEXT, "regular expression for the processes wanted", required=True, verify=Pattern
+        ),
         Setting(
             "match",
             SettingType.TEXT,

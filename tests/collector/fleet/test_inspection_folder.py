@@ -52,6 +52,13 @@ def test_no_built_in_check_of_a_terminal_is_critical_but_a_full_disk() -> None:
     assert {name for name, rule in rules.items() if rule.worst is Status.CRITICAL} == {"disk"}
 
 
+def test_a_pattern_that_cannot_be_used_is_refused_with_its_line(tmp_path: Path) -> None:
+    text = '[[profile]]\nname = "a"\n[[profile.check]]\nkind = "process"\nset = { pattern = "erp(" }\n'
+    write(tmp_path, a=text)
+    with pytest.raises(ConfigurationError, match=r"a.toml:5: .*setting pattern: .*missing \)"):
+        load_inspection(tmp_path)
+
+
 def test_files_count_in_the_order_of_their_names(tmp_path: Path) -> None:
     (tmp_path / "20-more").mkdir()
     write(tmp_path, **{"30": PROFILE.format("c", 3), "10": PROFILE.format("a", 1), "20-more/x": PROFILE.format("b", 2)})

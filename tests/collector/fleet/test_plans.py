@@ -258,7 +258,7 @@ def test_assets_that_the_same_profiles_fit_share_their_orders() -> None:
 
 
 def many_checks(name: str, count: int, match: str = "", setting: str = "x") -> str:
-    check = '[[profile.check]]\nkind = "process"\nname = "{}-{}"\nset.pattern = "{}"\n'
+    check = '[[profile.check]]\nkind = "process"\nname = "{}-{}"\nset = {{ pattern = "x", user = "{}" }}\n'
     return f'[[profile]]\nname = "{name}"\n{match}\n' + "".join(check.format(name, i, setting) for i in range(count))
 
 
