@@ -104,6 +104,20 @@ def test_check_json_is_a_list_of_findings() -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", finding["measured_at"])
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_without_chinese_shows_escapes(encoding: str) -> None:
+    done = gengfu("check", "uptime", "--language", "zh", PYTHONIOENCODING=encoding)
+    assert done.returncode in (0, 1)
+    assert done.stdout.startswith("\\u72b6\\u6001")
+    assert done.stderr == ""
+
+
+def test_a_pattern_that_cannot_be_used_is_wrong_use() -> None:
+    done = gengfu("check", "process", "--set", "pattern=erp(")
+    assert done.returncode == 2
+    assert "setting pattern" in one_line(done)
+
+
 def test_check_takes_settings(tmp_path: Path) -> None:
     (tmp_path / "dump.sql").write_bytes(bytes(2_048))
     done = gengfu("check", "file_age", "--set", f"path={tmp_path}/dump.sql", "--json")

@@ -25,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         plain = _plain_run(arguments)
         if plain is not None:
             return run(plain)
+        _print_anything()
         from gengfu_agent.cli.commands import dispatch
 
         exit_code = dispatch(arguments)
@@ -84,6 +85,15 @@ def _plain_run(arguments: Sequence[str]) -> Path | None:
         case ["run", option] if option.startswith("--state="):
             return Path(option.removeprefix("--state="))
     return None
+
+
+def _print_anything() -> None:
+    """A terminal that cannot show Chinese shows escapes instead."""
+    import io
+
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _fail(message: str, exit_code: int) -> int:
