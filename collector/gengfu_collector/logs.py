@@ -31,7 +31,7 @@ _OWN_LOGGERS = "gengfu_collector"
 
 
 class Logger:
-    """Logs events with fields. Names of fields are Python names; values are plain or lists of such, the rest becomes text."""
+    """Logs events with fields. Names of fields are Python names; values not plain, nor lists of such, become text."""
 
     def __init__(self, name: str) -> None:
         self._logger = logging.getLogger(name)
