@@ -19,6 +19,7 @@ DATABASE_FILE = "gengfu.sqlite3"
 LOCK_FILE = "lock"
 BUSY_TIMEOUT_MS = 10_000
 _WRITING = "gengfu_writing"
+_MIGRATION_LOCK = 0x67656E676675
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -90,8 +91,11 @@ def prepare_folder(data: Path) -> None:
 
 
 def lock_folder(data: Path) -> IO[str]:
-    """Take the data folder for this process until the file is closed; raises StoreInUse."""
-    file = (data / LOCK_FILE).open("a+", encoding="ascii")
+    """Take the data folder for this process until the file is closed; raises StoreInUse and StoreError."""
+    try:
+        file = (data / LOCK_FILE).open("a+", encoding="ascii", errors="replace")
+    except OSError as error:
+        raise StoreError(f"cannot lock the data folder {data}: {error.strerror}") from None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -145,6 +149,9 @@ def _migrate(engine: Engine) -> None:
     config.set_main_option("script_location", str(MIGRATIONS))
     head = ScriptDirectory.from_config(config).get_current_head()
     with engine.connect() as connection, connection.begin():
+        if engine.dialect.name == "postgresql":
+            # Two collectors that start at once: the second finds the work done.
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
         current = None
         if inspect(connection).has_table("alembic_version"):
             current = connection.scalar(text("SELECT version_num FROM alembic_version"))
