@@ -270,6 +270,8 @@ async def _unproven_authority(address: str, presented_der: bytes, clock: Clock) 
         facts = await asyncio.to_thread(keys.certificate_facts, presented_pem)
         period = f"valid from {_text(facts.not_before_s)} to {_text(facts.not_after_s)}"
         raise WrongClock(f"{error} (it is {period})") from error
+    except Unreachable as error:  # though it has just shown a certificate
+        raise Unreachable(f"{error}; is that the enrolment listener, whose port is {ENROL_PORT} by default?") from error
 
 
 def _presented_certificate(address: str) -> bytes:

@@ -21,6 +21,10 @@ SHOWN_DETAIL_CHARACTERS = 300
 
 _HANDSHAKE_FAILED = re.compile("handshake failed.*certificate|Hostname Verification", re.IGNORECASE | re.DOTALL)
 
+_WRAPPING = re.compile(
+    "failed to connect to all addresses; last error: [A-Z_]+: [^ ]+: (Failed to connect to remote host: )?"
+)
+
 _REFUSALS = frozenset(
     {
         grpc.StatusCode.UNAUTHENTICATED,
@@ -68,7 +72,7 @@ def channel_options(max_message_bytes: int) -> list[tuple[str, str | int]]:
 def meaning(code: grpc.StatusCode, details: str | None, address: str, wall_clock: str) -> UplinkError:
     """Return what an RPC's failure means, in one line; `wall_clock` is this machine's, for people."""
     full = clean((details or "")[:MAX_DETAIL_CHARACTERS], MAX_DETAIL_CHARACTERS, "details")
-    detail = shorten(full, SHOWN_DETAIL_CHARACTERS)
+    detail = shorten(_WRAPPING.sub("", full), SHOWN_DETAIL_CHARACTERS)
     if code in _REFUSALS:
         return Refused(detail or code.name.lower())
     if code not in _NOT_THERE:

@@ -145,6 +145,11 @@ async def test_something_that_does_not_speak_tls(tmp_path: Path) -> None:
     server.close()
 
 
+async def test_the_port_of_the_stream_is_not_the_one_for_enrolment(collector: FakeCollector, tmp_path: Path) -> None:
+    with pytest.raises(Unreachable, match="is that the enrolment listener"):
+        await asyncio.to_thread(enrol, f"127.0.0.1:{collector.stream_port}", collector.authority.token, tmp_path)
+
+
 @pytest.mark.parametrize(("validity", "words"), [((-60.0, 30.0), "has expired"), ((30.0, 30.0), "is not yet valid")])
 async def test_a_wrong_clock_is_named(tmp_path: Path, validity: tuple[float, float], words: str) -> None:
     collector = FakeCollector()

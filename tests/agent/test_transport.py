@@ -60,6 +60,13 @@ def test_meaning(code: grpc.StatusCode, details: str, kind: type[Exception]) -> 
     assert type(meaning(code, details, "host:1", "now")) is kind
 
 
+def test_what_grpc_wraps_around_a_reason_is_left_out() -> None:
+    wrapping = "failed to connect to all addresses; last error: UNKNOWN: ipv4:10.0.0.1:8421: "
+    for reason in ("Failed to connect to remote host: Connection refused", "Connection refused"):
+        error = meaning(grpc.StatusCode.UNAVAILABLE, wrapping + reason, "host:1", "now")
+        assert str(error) == "no connection to the collector at host:1: Connection refused"
+
+
 @given(st.sampled_from(grpc.StatusCode), st.text(max_size=6_000))
 def test_hostile_details_stay_one_short_line(code: grpc.StatusCode, details: str) -> None:
     text = str(meaning(code, details, "host:1", "now"))
