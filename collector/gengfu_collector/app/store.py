@@ -36,11 +36,11 @@ class Store:
 
 @contextlib.contextmanager
 def open_store(
-    config: CollectorConfig, on_commit: Callable[[float], None] = lambda _duration_s: None
+    config: CollectorConfig, on_commit: Callable[[float], None] = lambda _duration_s: None, *, wait_s: float = 0.0
 ) -> Iterator[Store]:
-    """Lock and open everything under the data folder; raises StoreError."""
+    """Lock and open everything under the data folder, within `wait_s` when another has it; raises StoreError."""
     prepare_folder(config.data)
-    with contextlib.closing(lock_folder(config.data)):
+    with contextlib.closing(lock_folder(config.data, wait_s)):
         url = config.database_url.reveal() if config.database_url else None
         database = open_database(config.data, url)
         try:

@@ -6,11 +6,13 @@ import asyncio
 import ctypes
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
+from typing import TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from gengfu_collector.errors import CollectorError
 from gengfu_collector.gateway.authority import Authority
+from gengfu_collector.gateway.refusals import away_for
 from gengfu_collector.gateway.stream import StreamGateway
 from gengfu_collector.intake import audit, presence
 from gengfu_collector.intake.live import LiveAgent, LiveTable
@@ -30,6 +32,8 @@ PAUSE_BETWEEN_BATCHES_S = 0.05
 DAY_MS = 24 * 3600 * 1000
 SHAPES_OUTLIVE_REPORTS_MS = 3 * DAY_MS  # a stream tells a shape once and lasts a day; its use is noted once a day
 
+T = TypeVar("T")
+
 _log = logger(__name__)
 
 
@@ -46,8 +50,12 @@ class Upkeep:
         self._report_days = report_days
 
     async def sweep(self) -> None:
-        """Every few seconds: streams and checks that fell silent, agents that are overdue."""
+        """Every few seconds: agents that are kept out now, streams and checks that fell silent, agents overdue."""
         async for _ in _every(SWEEP_EVERY_S):
+            # Whoever blocks an agent here cuts it at once; another collector on the same database cannot.
+            for agent_id, state in await self._attempt(presence.not_active) or ():
+                away = away_for(state)
+                self._gateway.end(agent_id, away.reason, away.retry_after_ms, str(away))
             self._gateway.end_silent()
             now_s = asyncio.get_running_loop().time()
             silent = [pair for shown in self._live.agents.values() for pair in self._silent_checks(shown, now_s)]
@@ -76,7 +84,7 @@ class Upkeep:
             for warning in self._authority.expiry_warnings(wall_clock_ms()):
                 _log.warning("certificate near its end", certificate=warning.certificate, days=warning.days_left)
             oldest_ms = wall_clock_ms() - self._report_days * DAY_MS
-            more = 1
+            more: int | None = 1
             while more:
                 more = await self._attempt(partial(_prune, older_than_ms=oldest_ms))
                 await asyncio.sleep(PAUSE_BETWEEN_BATCHES_S)
@@ -85,7 +93,7 @@ class Upkeep:
     def _renew_certificates(self) -> None:
         try:
             self._authority.renew(wall_clock_ms())
-        except CollectorError as error:
+        except (CollectorError, OSError) as error:
             _log.error("certificates cannot be renewed", error=str(error))
 
     def _silent_checks(self, shown: LiveAgent, now_s: float) -> list[tuple[int, str]]:
@@ -96,13 +104,15 @@ class Upkeep:
             shown.clear()
         return []
 
-    async def _attempt(self, function: Callable[[UnitOfWork], int]) -> int:
-        """Do what the next round does again: a store that cannot be written now is told, not fatal."""
+    async def _attempt(self, function: Callable[[UnitOfWork], T]) -> T | None:
+        """Do what the next round does again: a failure is told, not fatal, and gives None."""
         try:
             return await asyncio.wrap_future(self._intake.execute(function))
         except (SQLAlchemyError, CollectorError) as error:
             _log.error("regular work failed", error=str(error))
-            return 0
+        except Exception as error:  # noqa: BLE001 - the boundary of one round: a defect must not end all that follow
+            _log.exception("regular work failed", error)
+        return None
 
 
 def _note_silence(work: UnitOfWork, silent: Sequence[tuple[int, str]], connected: frozenset[int]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from sqlalchemy import exists, select
 
@@ -69,6 +69,12 @@ def note_overdue(work: UnitOfWork, connected: Collection[int]) -> list[int]:
         observe_one(work, work.agent(row.id), AT_ONCE, PRESENCE, Observed(finding.status, finding.code), occasion)
         overdue.append(row.id)
     return overdue
+
+
+def not_active(work: UnitOfWork) -> Sequence[tuple[int, str]]:
+    """Row ids and states of the agents that must have no stream."""
+    rows = work.connection.execute(select(agent.c.id, agent.c.state).where(agent.c.state != "active"))
+    return [(row.id, row.state) for row in rows]
 
 
 def note_seen(work: UnitOfWork, connected: Collection[int]) -> int:

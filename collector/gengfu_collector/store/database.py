@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -17,6 +18,7 @@ from gengfu_collector.errors import StoreError, StoreInUse, StoreTooNew
 
 DATABASE_FILE = "gengfu.sqlite3"
 LOCK_FILE = "lock"
+LOCK_POLL_S = 0.05
 BUSY_TIMEOUT_MS = 10_000
 _WRITING = "gengfu_writing"
 _MIGRATION_LOCK = 0x67656E676675
@@ -90,15 +92,20 @@ def prepare_folder(data: Path) -> None:
         ) from None
 
 
-def lock_folder(data: Path) -> IO[str]:
-    """Take the data folder for this process until the file is closed; raises StoreInUse and StoreError."""
+def lock_folder(data: Path, wait_s: float = 0.0) -> IO[str]:
+    """Take the data folder for this process until the file is closed; raises StoreInUse and StoreError.
+
+    `wait_s` is how long to wait for a command that is at the files for a moment.
+    """
     try:
         file = (data / LOCK_FILE).open("a+", encoding="ascii", errors="replace")
     except OSError as error:
         raise StoreError(f"cannot lock the data folder {data}: {error.strerror}") from None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    give_up_at_s = time.monotonic() + wait_s
+    while not _try_to_lock(file):
+        if time.monotonic() < give_up_at_s:
+            time.sleep(LOCK_POLL_S)
+            continue
         file.seek(0)
         holder = file.read().strip() or "unknown"
         file.close()
@@ -109,6 +116,14 @@ def lock_folder(data: Path) -> IO[str]:
     file.write(f"{os.getpid()}\n")
     file.flush()
     return file
+
+
+def _try_to_lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _create_engine(url: Any) -> Engine:
