@@ -45,9 +45,11 @@ def _enrol(parsed: argparse.Namespace) -> int:
     from gengfu_agent import process
 
     process.prepare()
-    from gengfu_agent.enrolment import enrol
-
     cli.make_state_folder(parsed.state)
+    if parsed.as_new:
+        from gengfu_agent.as_new import enrol_as_new as enrol
+    else:
+        from gengfu_agent.enrolment import enrol
     enrolled = enrol(parsed.collector, parsed.token, parsed.state)
     print(
         f"enrolled as {enrolled.asset} ({enrolled.agent_id}); start it with: {cli.PROGRAM} run --state {parsed.state}"
@@ -89,6 +91,12 @@ def _add_enrol(commands: _Commands, state: _Parser) -> None:
         "--collector", required=True, metavar="HOST:PORT", help="the collector's address for enrolment 服务器注册地址"
     )
     enrol.add_argument("--token", required=True, help="as printed by gengfu-collector token create 注册令牌")
+    enrol.add_argument(
+        "--as-new",
+        action="store_true",
+        help="the folder came here with a copied disk: give this machine an identity of its own and drop the other's "
+        "本机由克隆而来：放弃原身份，注册为新机器",
+    )
 
 
 def _add_check(commands: _Commands, *parents: _Parser) -> None:

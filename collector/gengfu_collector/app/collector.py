@@ -42,6 +42,8 @@ from gengfu_collector.web.app import build_app
 from gengfu_collector.web.server import HttpServer, start_http
 
 DRAIN_RETRY_MS = 2_000
+LOCK_WAIT_S = 3.0
+"""For a command that is at the files when the collector starts; another collector does not go away."""
 GC_THRESHOLDS = (50_000, 20, 100)
 
 _log = logger(__name__)
@@ -177,9 +179,9 @@ class Collector:
         self.ports["http"] = http.port
         return http
 
-    def _note_left(self, former: Former) -> None:
+    async def _note_left(self, former: Former) -> None:
         copy = (former.session, former.machine_id)
-        self.intake.execute(lambda work: copies.leave(work, former.uid, copy))
+        await asyncio.wrap_future(self.intake.execute(lambda work: copies.leave(work, former.uid, copy)))
 
     async def _readiness(self) -> Sequence[str]:
         try:
@@ -220,14 +222,15 @@ async def serve(config: CollectorConfig, announce: Callable[[Mapping[str, int]],
     loop = asyncio.get_running_loop()
     figures: list[Database] = []
     own = OwnMetrics(lambda: store_figures(figures[0]) if figures else StoreFigures())
-    with open_store(config, own.commit_duration.observe) as store:
+    with open_store(config, own.commit_duration.observe, wait_s=LOCK_WAIT_S) as store:
         figures.append(store.database)
         collector = Collector(config, store, own)
+        reloads: set[asyncio.Task[None]] = set()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stopped.set)
+        loop.add_signal_handler(signal.SIGHUP, lambda: reloads.add(loop.create_task(_reload(collector))))
         try:
             await collector.start()
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(number, stopped.set)
-            loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(_reload(collector)))
             # What stands now stays; without this a full collection stops the loop for tens of milliseconds.
             gc.collect()
             gc.freeze()

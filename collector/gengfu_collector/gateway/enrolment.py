@@ -63,7 +63,7 @@ class Former:
     machine_id: str
 
 
-def _ignore(_former: Former) -> None:
+async def _ignore(_former: Former) -> None:
     """Where nobody wants to hear of it."""
 
 
@@ -78,7 +78,7 @@ class EnrolmentServicer:
         clock: Clock,
         admission: Admission,
         challenges: Challenges | None = None,
-        on_left: Callable[[Former], object] = _ignore,
+        on_left: Callable[[Former], Awaitable[object]] = _ignore,
     ) -> None:
         self._authority = authority
         self._writer = writer
@@ -117,11 +117,12 @@ class EnrolmentServicer:
                 binding_key_der=request.binding_key_der,
                 machine=Machine(request.hostname, request.machine_id, request.agent_version, request.platform),
             )
+            former_uid = _agent_id(request.former_agent_id) if request.former_agent_id else ""
             now_ms = self._clock()
             issue = await self._write(lambda c: issuance.enrol(self._authority, c, asked, now_ms))
-            if request.former_agent_id:
-                former_uid = _agent_id(request.former_agent_id)
-                self._on_left(Former(former_uid, request.former_session[:MAX_SESSION_BYTES], asked.machine.machine_id))
+            if former_uid:
+                session = request.former_session[:MAX_SESSION_BYTES]
+                await self._on_left(Former(former_uid, session, asked.machine.machine_id))
             return self._told(issue)
 
         return await self._guard(context, answer)

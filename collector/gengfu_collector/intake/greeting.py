@@ -66,7 +66,7 @@ def accept_hello(
     record = work.agent(agent_id)
     if record.state != "active":
         return record.state
-    claim = claim_of(work, record, hello.session, hello.machine_id, hello.instance)
+    claim = _claim(work, record, hello)
     settle(work, record, claim, (hello.session, hello.machine_id), hello.hostname, hello.instance)
     if claim is Claim.KEPT_OUT:
         return KEPT_OUT
@@ -95,6 +95,19 @@ def accept_hello(
     observe_one(work, record, AT_ONCE, PRESENCE, Observed(Status.OK, OK_CODE), Occasion(measured_at_ms=work.now_ms))
     account = work.ledger(record, hello.epoch)
     return Greeted(record, greeting.epoch, account.known, account.top, greeting.rewound)
+
+
+def refuse_copy(work: UnitOfWork, agent_id: int, hello: Hello) -> bool:
+    """True, and noted, when this Hello is of a copy that is kept out."""
+    record = work.agent(agent_id)
+    claim = _claim(work, record, hello)
+    if claim is Claim.KEPT_OUT:
+        settle(work, record, claim, (hello.session, hello.machine_id), hello.hostname, hello.instance)
+    return claim is Claim.KEPT_OUT
+
+
+def _claim(work: UnitOfWork, record: AgentRecord, hello: Hello) -> Claim:
+    return claim_of(work, record, hello.session, hello.machine_id, hello.instance)
 
 
 def set_rules(work: UnitOfWork, record: AgentRecord, rules: Mapping[str, Rule]) -> None:
