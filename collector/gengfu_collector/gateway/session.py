@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -94,7 +95,10 @@ class AgentSession:
         self._bad_shapes: dict[bytes, MessageError] = {}
         self._credit = {False: LIVE_CREDIT, True: BACKLOG_CREDIT}
         self._owed = {False: 0, True: 0}
+        self._in_flight = 0
         self._in_flight_bytes = 0
+        self._settled = asyncio.Event()
+        self._settled.set()
         self._room = asyncio.Event()
         self._room.set()
         self._outgoing: list[bytes] = []
@@ -142,6 +146,9 @@ class AgentSession:
 
     def finished(self, results: Sequence[Submission]) -> None:
         """The intake is done with these."""
+        self._in_flight -= len(results)
+        if not self._in_flight:
+            self._settled.set()
         self._in_flight_bytes -= sum(len(result.data) for result in results)
         if self._in_flight_bytes < MAX_IN_FLIGHT_BYTES:
             self._room.set()
@@ -170,6 +177,11 @@ class AgentSession:
     async def room(self) -> None:
         """Wait until this agent's reports in flight are few enough to read on."""
         await self._room.wait()
+
+    async def settle(self, timeout_s: float) -> None:
+        """Wait until what was received has become something, for so long at most."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._settled.wait(), timeout_s)
 
     def receive_report(self, message: report_pb2.Report) -> None:
         """Take in one report; raises ProtocolError."""
@@ -206,6 +218,8 @@ class AgentSession:
             self._room.clear()
         try:
             self._intake.submit(submission)
+            self._in_flight += 1
+            self._settled.clear()
         except Overloaded as error:
             self.end(DrainReason.REBALANCE, 30_000, str(error))
 

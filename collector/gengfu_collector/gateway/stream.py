@@ -44,6 +44,10 @@ MAKE_WAY_S = 2.0
 NEW_SESSION_MS = 100
 STORE_RETRY_MS = 10_000
 
+SETTLE_S = 2.0
+
+_GONE = (grpc.RpcError, grpc.aio.BaseError, asyncio.InvalidStateError, TimeoutError)
+
 T = TypeVar("T")
 
 _log = logger(__name__)
@@ -252,13 +256,17 @@ class StreamGateway:
         writer = asyncio.ensure_future(session.write_all(context.write))
         try:
             await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
+            if reader.done() and not session.ended.is_set():
+                # The agent has said all that it will say; what it said last is acknowledged, too.
+                await session.settle(SETTLE_S)
             session.end(DrainReason.REBALANCE, 1_000)
             with contextlib.suppress(TimeoutError, grpc.RpcError, asyncio.InvalidStateError):
                 await asyncio.wait_for(writer, 2.0)
         finally:
             for task in (reader, writer):
                 task.cancel()
-            await asyncio.gather(reader, writer, return_exceptions=True)
+            for outcome in await asyncio.gather(reader, writer, return_exceptions=True):
+                _note_failure(session, outcome)
             self._unregister(session)
             session.gone.set()
 
@@ -356,6 +364,14 @@ def _identity(context: grpc.aio.ServicerContext[bytes, bytes]) -> PeerIdentity:
     if not chain:
         raise Refused("no client certificate")
     return uid_of(bytes(next(iter(chain))))
+
+
+def _note_failure(session: AgentSession, outcome: BaseException | None) -> None:
+    """The end of a stream that nobody meant is told; that the other end went away is none."""
+    if isinstance(outcome, CollectorError | SQLAlchemyError):
+        _log.warning("stream failed", agent=session.uid, reason=str(outcome))
+    elif isinstance(outcome, Exception) and not isinstance(outcome, _GONE):
+        _log.exception("stream failed", outcome, agent=session.uid)
 
 
 async def _result(future: Future[T]) -> T:
