@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,9 @@ class AdminSocket:
 
     async def start(self) -> None:
         """Listen; a socket left by a killed collector is replaced (the folder's lock is ours)."""
-        if len(bytes(self._path)) > MAX_SOCKET_PATH_BYTES:
-            raise errors.UsageError(f"the path {self._path} is too long for a socket; choose a shorter --data DIR")
         self._path.unlink(missing_ok=True)
-        self._server = await asyncio.start_unix_server(self._serve, str(self._path), limit=MAX_REQUEST_BYTES)
+        with _address(self._path) as address:
+            self._server = await asyncio.start_unix_server(self._serve, address, limit=MAX_REQUEST_BYTES)
         self._path.chmod(0o600)
 
     async def stop(self) -> None:
@@ -81,7 +81,8 @@ class AdminSocket:
 async def ask(path: Path, name: str, arguments: Mapping[str, Any], actor: str) -> Any:
     """Send one request to a running collector; raises what it answers, or Unreachable."""
     try:
-        reader, writer = await asyncio.open_unix_connection(str(path), limit=MAX_ANSWER_BYTES)
+        with _address(path) as address:
+            reader, writer = await asyncio.open_unix_connection(address, limit=MAX_ANSWER_BYTES)
     except OSError as error:
         raise Unreachable(f"the collector at {path.parent} does not answer: {error.strerror}") from None
     try:
@@ -99,6 +100,19 @@ async def ask(path: Path, name: str, arguments: Mapping[str, Any], actor: str) -
     if "error" in answer:
         raise _error(answer["error"])
     return answer["result"]
+
+
+@contextlib.contextmanager
+def _address(path: Path) -> Iterator[str]:
+    """The path itself, or one short enough for the kernel by way of an open folder."""
+    if len(bytes(path)) <= MAX_SOCKET_PATH_BYTES:
+        yield str(path)
+        return
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
 
 
 def _error(document: Mapping[str, Any]) -> CollectorError:
