@@ -15,7 +15,8 @@ from gengfu_proto.v1 import report_pb2, stream_pb2
 
 PROTOCOL = 1
 MAX_HELD_RANGES = 20_000
-MAX_NUMBER = 2**53
+MAX_NUMBER = 2**40
+"""Of reports and epochs: more than any agent reaches, and sums of many stay within what a database can add up."""
 MAX_SESSION_BYTES = 64
 
 
@@ -39,7 +40,7 @@ def read_hello(message: stream_pb2.Hello) -> Hello:
     """Return the Hello with clean texts and bounded numbers; raises MessageError."""
     if message.protocol == 0 or not 0 < message.next_seq <= MAX_NUMBER or message.epoch > MAX_NUMBER:
         raise MalformedMessage("Hello names a protocol, an epoch and the next number")
-    if sum(len(held.ranges) for held in message.held) > MAX_HELD_RANGES:
+    if len(message.held) + sum(len(held.ranges) for held in message.held) > MAX_HELD_RANGES:
         raise MalformedMessage(f"Hello names more than {MAX_HELD_RANGES} ranges of its spool")
     held = {
         part.epoch: tuple(sorted((r.first, min(r.last, MAX_NUMBER)) for r in part.ranges if 0 < r.first <= r.last))
@@ -56,7 +57,7 @@ def read_hello(message: stream_pb2.Hello) -> Hello:
         held=held,
         agent_version=text(message.agent_version[:64], "version"),
         platform=text(message.platform[:64], "platform"),
-        hostname=text(message.hostname, "host name"),
+        hostname=text(message.hostname[:MAX_NAME_CHARACTERS], "host name"),
         machine_id=text(message.machine_id, "machine id"),
         boot_id=text(message.boot_id, "boot id"),
         plan_version=text(message.plan_version[:64], "plan version"),

@@ -20,7 +20,7 @@ from gengfu_collector.gateway.messages import MAX_NUMBER, DrainReason
 from gengfu_collector.intake.greeting import Greeted, Hello
 from gengfu_collector.intake.pipeline import Intake
 from gengfu_collector.intake.submission import Outcome, Rejection, RejectionReason, Submission
-from gengfu_proto.convert.report import Body, Run, Shape, decode_body, decode_shape, shape_id_of
+from gengfu_proto.convert.report import MAX_BODY_BYTES, Body, Run, Shape, decode_body, decode_shape, shape_id_of
 from gengfu_proto.errors import LimitExceeded, MalformedMessage, MessageError
 from gengfu_proto.v1 import report_pb2, stream_pb2
 
@@ -199,7 +199,8 @@ class AgentSession:
             body = decode_body(message.body)
             runs = tuple((self._shape_of(run), run) for run in body.runs)
         except LimitExceeded as error:
-            rejection = Rejection(RejectionReason.LIMIT, str(error))
+            too_large = len(message.body) > MAX_BODY_BYTES
+            rejection = Rejection(RejectionReason.TOO_LARGE if too_large else RejectionReason.LIMIT, str(error))
         except UnknownShapeError as error:
             rejection = Rejection(RejectionReason.UNKNOWN_SHAPE, str(error))
         except MessageError as error:
