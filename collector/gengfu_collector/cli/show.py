@@ -163,7 +163,9 @@ def rows(values: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
         return
     table = Table(box=None, pad_edge=False, header_style="bold", expand=False)
     for column in columns:
-        table.add_column(heading(column), no_wrap=True, overflow="ellipsis")
+        # The first one is what other commands ask for: on a narrow terminal it is not the one to be cut.
+        whole = max(cell_len(str(value.get(column))) for value in values) if column == columns[0] else None
+        table.add_column(heading(column), no_wrap=True, overflow="ellipsis", min_width=whole)
     for value in values:
         table.add_row(*(_cell(column, value.get(column)) for column in columns))
     console().print(table)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +12,9 @@ import typer
 from gengfu_collector.cli import show
 from gengfu_collector.cli.common import Data, Json, group, listing
 from gengfu_collector.cli.reach import request
+from gengfu_collector.errors import UsageError
+from gengfu_collector.fleet.toml_table import unknown_word
+from gengfu_collector.tickets.lifecycle import TicketState
 
 TICKET_COLUMNS = (
     "number",
@@ -41,6 +44,8 @@ TICKET_FIELDS = (
     "cause",
     "solution",
 )
+TICKET_STATES = tuple(state.value for state in TicketState)
+FAULT_STATES = ("open", "closed")
 WATCH_EVERY_S = 1.0
 
 
@@ -56,6 +61,7 @@ def ticket_list(
     json: Json = False,
 ) -> None:
     """List tickets, newest first. 工单列表"""
+    _require_known(state or [], TICKET_STATES)
     found = request(data, "ticket.list", states=state or [], asset_name=asset)
     listing(found if json else [{**row, "title": show.title_of(row["code"])} for row in found], json, TICKET_COLUMNS)
 
@@ -127,7 +133,14 @@ def fault_list(
 ) -> None:
     """List faults, newest first. 故障列表"""
     columns = ("asset", "check", "item", "code", "severity", "state", "opened_at", "closed_at", "ticket")
+    _require_known([state] if state else [], FAULT_STATES)
     listing(request(data, "fault.list", state=state, asset_name=asset), json, columns)
+
+
+def _require_known(states: Sequence[str], allowed: Sequence[str]) -> None:
+    for state in states:
+        if state not in allowed:
+            raise UsageError(f"--state: {unknown_word('state', state, allowed)}")
 
 
 def _ticket(value: dict[str, Any], json: bool) -> None:

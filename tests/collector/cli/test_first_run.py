@@ -71,6 +71,14 @@ def test_a_profile_put_into_the_data_folder_of_a_running_collector_counts_from_t
         assert difference.returncode == 0, difference.stderr
 
 
+@pytest.mark.parametrize(("words", "says"), [(("ticket", "list"), "acknowledged"), (("fault", "list"), "open, closed")])
+def test_a_state_that_does_not_exist_is_refused(tmp_path: Path, words: tuple[str, str], says: str) -> None:
+    done = ask(*words, "--state", "opne", "--data", str(tmp_path))
+    assert done.returncode == 2
+    assert 'did you mean "open"' in done.stderr
+    assert says in done.stderr
+
+
 def test_a_wrong_option_leaves_no_data_folder_behind(tmp_path: Path) -> None:
     data = tmp_path / "data"
     assert ask("run", "--data", str(data), "--log-level", "loud").returncode == 2

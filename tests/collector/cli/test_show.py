@@ -30,6 +30,17 @@ def test_columns_are_as_wide_in_chinese(monkeypatch: pytest.MonkeyPatch, capsys:
     assert starts == [cell_len(heading[: heading.index("状态")])] * 2
 
 
+def test_a_narrow_terminal_keeps_what_other_commands_ask_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(show, "PIPE_WIDTH", 40)
+    row = {"number": "GF-2026-000123", "title": "Process is not running, or too few are", "asset": "pc-17"}
+    show.rows([row, row], ("number", "title", "asset"))
+    _, *lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["GF-2026-000123"] * 2
+    assert all(cell_len(line) <= 40 for line in lines)
+
+
 @pytest.mark.parametrize("text", ["", "opened", "重新打开", "发生", "much longer than twelve"])
 def test_padding_counts_columns_of_a_terminal(text: str) -> None:
     shown = show.padded(text, 12)
