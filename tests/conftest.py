@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,13 @@ def free_port() -> Callable[[], int]:
             return port
 
     return find
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder like `tmp_path` with a short name, for sockets inside it: their paths are limited to 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="gengfu-") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

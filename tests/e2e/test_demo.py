@@ -25,20 +25,20 @@ def start(checkout: Path, folder: Path, *words: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.timeout(180)
-def test_the_demo_shows_one_fault_from_beginning_to_end(checkout: Path, tmp_path: Path) -> None:
-    demo = start(checkout, tmp_path, "--until-resolved")
+def test_the_demo_shows_one_fault_from_beginning_to_end(checkout: Path, short_path: Path) -> None:
+    demo = start(checkout, short_path, "--until-resolved")
     said, errors = demo.communicate(timeout=170)
     assert (demo.returncode, errors) == (0, "")
     told = [line for line in said.splitlines() if "GF-20" in line]
     assert len({line.split("GF-20")[1].split()[0] for line in told}) == 1
     assert [line.split("GF-20")[1].split()[1] for line in told] == ["opened", "resolved"]
     assert "/metrics" in said
-    assert list(tmp_path.iterdir()) == []
-    assert processes_with(str(tmp_path)) == []
+    assert list(short_path.iterdir()) == []
+    assert processes_with(str(short_path)) == []
 
 
-def test_ctrl_c_stops_the_demo_and_leaves_nothing_behind(checkout: Path, tmp_path: Path) -> None:
-    demo = start(checkout, tmp_path)
+def test_ctrl_c_stops_the_demo_and_leaves_nothing_behind(checkout: Path, short_path: Path) -> None:
+    demo = start(checkout, short_path)
     assert demo.stdout is not None
     lines = iter(demo.stdout)
     until(lambda: "ready after" in next(lines), "the demo is ready", within_s=60)
@@ -47,5 +47,5 @@ def test_ctrl_c_stops_the_demo_and_leaves_nothing_behind(checkout: Path, tmp_pat
     demo.communicate(timeout=60)
     assert demo.returncode == 0
     assert time.monotonic() - began_s < 60
-    assert list(tmp_path.iterdir()) == []
-    assert processes_with(str(tmp_path)) == []
+    assert list(short_path.iterdir()) == []
+    assert processes_with(str(short_path)) == []
