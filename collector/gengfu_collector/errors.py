@@ -70,3 +70,9 @@ class Unreachable(CollectorError):
 
 class Overloaded(CollectorError):
     """A bounded queue is full."""
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, without what libraries add on further lines."""
+    said = getattr(error, "orig", None) or error
+    return str(said).strip().partition("\n")[0] or type(error).__name__

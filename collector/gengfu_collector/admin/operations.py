@@ -20,13 +20,12 @@ from gengfu_collector.fleet import agents, assets, tokens
 from gengfu_collector.fleet.inspection import load_inspection
 from gengfu_collector.fleet.review import diff
 from gengfu_collector.gateway.messages import DrainReason
+from gengfu_collector.gateway.refusals import BLOCKED_RETRY_MS
 from gengfu_collector.intake import by_hand, copies
 from gengfu_collector.intake.work import UnitOfWork
 
 T = TypeVar("T")
 Operation = Callable[..., Awaitable[Any]]
-
-BLOCKED_RETRY_MS = 600_000
 
 
 async def perform(desk: Desk, name: str, arguments: Mapping[str, Any], actor: str) -> Any:

@@ -13,10 +13,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from gengfu_collector import errors
 from gengfu_collector.admin.desk import Desk
 from gengfu_collector.admin.operations import perform
-from gengfu_collector.errors import CollectorError, Unreachable
+from gengfu_collector.errors import CollectorError, Unreachable, one_line
 from gengfu_collector.logs import logger
 
 SOCKET_FILE = "admin.sock"
@@ -73,9 +75,13 @@ class AdminSocket:
             return {"error": {"kind": "UsageError", "message": f"not a request: {error!r}"}}
         except CollectorError as error:
             return {"error": {"kind": type(error).__name__, "message": str(error)}}
+        except SQLAlchemyError as error:
+            return {"error": {"kind": "StoreError", "message": f"the store cannot be used: {one_line(error)}"}}
         except Exception as error:  # noqa: BLE001 - the boundary of one request: the asker is told, the collector goes on
             _log.exception("admin request failed", error)
-            return {"error": {"kind": "CollectorError", "message": f"the collector failed: {error}; see its log"}}
+            return {
+                "error": {"kind": "CollectorError", "message": f"the collector failed: {one_line(error)}; see its log"}
+            }
 
 
 async def ask(path: Path, name: str, arguments: Mapping[str, Any], actor: str) -> Any:

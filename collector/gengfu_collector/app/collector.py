@@ -8,7 +8,7 @@ import gc
 import signal
 from collections.abc import Callable, Mapping, Sequence
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from gengfu_collector.admin.desk import Desk
@@ -16,7 +16,7 @@ from gengfu_collector.admin.socket import SOCKET_FILE, AdminSocket
 from gengfu_collector.app.store import Store, open_store, store_figures
 from gengfu_collector.app.upkeep import Upkeep
 from gengfu_collector.config import CollectorConfig
-from gengfu_collector.errors import CollectorError
+from gengfu_collector.errors import CollectorError, one_line
 from gengfu_collector.faults.model import Rule
 from gengfu_collector.fleet.assets import labels_of
 from gengfu_collector.fleet.inspection import load_inspection
@@ -31,7 +31,7 @@ from gengfu_collector.intake import copies, presence
 from gengfu_collector.intake.live import LiveAgent, LiveTable
 from gengfu_collector.intake.pipeline import Intake, Meter
 from gengfu_collector.intake.submission import Outcome, Submission
-from gengfu_collector.intake.work import UnitOfWork
+from gengfu_collector.intake.work import UnitOfWork, load_agent
 from gengfu_collector.logs import logger
 from gengfu_collector.metrics.own import OwnMetrics, StoreFigures
 from gengfu_collector.metrics.pages import MetricsPages
@@ -42,6 +42,7 @@ from gengfu_collector.web.app import build_app
 from gengfu_collector.web.server import HttpServer, start_http
 
 DRAIN_RETRY_MS = 2_000
+NOT_READY_S = 60.0
 LOCK_WAIT_S = 3.0
 """For a command that is at the files when the collector starts; another collector does not go away."""
 GC_THRESHOLDS = (50_000, 20, 100)
@@ -116,6 +117,7 @@ class Collector:
             wall_clock_ms,
             self.admission,
             on_left=self._note_left,
+            on_enrolled=self._expect,
         )
         enrolment, self.ports["enrol"] = await start_enrolment_server(
             str(self._config.listen.enrol), servicer, self._store.authority.enrolment_credentials()
@@ -141,7 +143,9 @@ class Collector:
 
     async def give_orders(self) -> int:
         """Send every connected agent whose plan has changed the new one; return how many."""
-        return sum([await self.gateway.give_orders(agent_id) for agent_id in list(self.gateway.sessions)])
+        # At once, so that they share commits.
+        given = await asyncio.gather(*(self.gateway.give_orders(agent_id) for agent_id in list(self.gateway.sessions)))
+        return sum(given)
 
     def _desk(self) -> Desk:
         return Desk(
@@ -189,8 +193,18 @@ class Collector:
                 self._store.writer.call(lambda connection: connection.execute(select(1)).scalar())
             )
         except (SQLAlchemyError, CollectorError) as error:
-            return [f"the store cannot be written: {error}"]
+            return [f"the store cannot be used: {one_line(error)}"]
+        refused = self._store.writer.refused_within(NOT_READY_S)
+        if refused:
+            return [f"the store could not be written in the last {NOT_READY_S:.0f} s: {refused}"]
         return ["the collector is stopping"] if self.gateway.draining else []
+
+    def _expect(self, connection: Connection, agent_id: int) -> None:
+        """An agent that enrolled and never comes is missed as any other."""
+        record = load_agent(connection, agent_id)
+        deadline_ms = self._absent_after(record.asset_class, record.labels, wall_clock_ms())
+        never_seen = (agent.c.id == agent_id) & agent.c.last_seen_at_ms.is_(None)
+        connection.execute(update(agent).where(never_seen).values(absent_after_ms=deadline_ms))
 
     def _absent_after(self, asset_class: str, labels: Mapping[str, str], last_seen_ms: int) -> int | None:
         return self.orders_for(asset_class, labels).absence.absent_after_ms(last_seen_ms)

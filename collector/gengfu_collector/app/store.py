@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
+from sqlalchemy.exc import OperationalError
 
 from gengfu_collector.admin.desk import Desk
 from gengfu_collector.config import CollectorConfig
-from gengfu_collector.errors import CollectorError
+from gengfu_collector.errors import CollectorError, one_line
 from gengfu_collector.fleet.inspection import Inspection
 from gengfu_collector.gateway.authority import Authority
 from gengfu_collector.intake.live import LiveTable
@@ -75,5 +76,7 @@ def store_figures(database: Database) -> StoreFigures:
 
 
 def _report_write_error(error: BaseException) -> None:
-    if not isinstance(error, CollectorError):
+    if isinstance(error, OperationalError):
+        _log.error("the store cannot be written", error=one_line(error))
+    elif not isinstance(error, CollectorError):
         _log.exception("a write failed", error)

@@ -31,8 +31,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-ledger_app = group("The account of every report. 收报账目")
-config_app = group("The inspection folder. 巡检配置")
+ledger_app = group("The account of every report · 收报账目")
+config_app = group("The inspection folder · 巡检配置")
 for name, commands in {
     "token": token_app,
     "asset": asset_app,
@@ -51,10 +51,10 @@ def run(
     http: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Metrics. Default 127.0.0.1:8420")] = None,
     stream: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Agents. Default 0.0.0.0:8421")] = None,
     enrol: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Enrolment. Default 0.0.0.0:8422")] = None,
-    inspection: Annotated[Path | None, typer.Option(metavar="DIR", help="Inspection folder. 巡检配置目录")] = None,
+    inspection: Annotated[Path | None, typer.Option(metavar="DIR", help="Inspection folder · 巡检配置目录")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error")] = None,
 ) -> None:
-    """Run the collector until it is stopped. 运行采集中心"""
+    """Run the collector until it is stopped · 运行采集中心"""
     os.umask(0o077)
     folder, options = data_folder(data), CommandLine(http, stream, enrol, inspection, log_level)
     config = configuration(folder, options)
@@ -78,7 +78,7 @@ def run(
 
 @app.command()
 def status(data: Data = None, json: Json = False) -> None:
-    """Say whether a collector runs here and how busy it is. 运行状态"""
+    """Say whether a collector runs here and how busy it is · 运行状态"""
     found = request(data, "status")
     if json:
         show.as_json(found)
@@ -89,7 +89,7 @@ def status(data: Data = None, json: Json = False) -> None:
 
 @app.command()
 def reload(data: Data = None) -> None:
-    """Read the inspection folder anew and send changed plans. 重新加载配置"""
+    """Read the inspection folder anew and send changed plans · 重新加载配置"""
     found = request(data, "reload")
     if not found["running"]:
         raise UsageError("no collector runs here; it reads the inspection folder when it starts")
@@ -98,7 +98,7 @@ def reload(data: Data = None) -> None:
 
 @ledger_app.command("verify")
 def ledger_verify(data: Data = None, json: Json = False) -> None:
-    """Recount every report of every agent; exit 1 when one is unexplained. 核对账目"""
+    """Recount every report of every agent; exit 1 when one is unexplained · 核对账目"""
     found = request(data, "ledger.verify")
     if json:
         show.as_json(found)
@@ -111,7 +111,7 @@ def ledger_verify(data: Data = None, json: Json = False) -> None:
 
 @ledger_app.command("dead-letters")
 def ledger_dead_letters(data: Data = None, json: Json = False) -> None:
-    """List reports that could not be processed. 无法处理的报告"""
+    """List reports that could not be processed · 无法处理的报告"""
     columns = ("agent_id", "epoch", "seq", "received_at", "reason", "detail", "bytes")
     listing(request(data, "ledger.dead_letters"), json, columns)
 
@@ -119,10 +119,10 @@ def ledger_dead_letters(data: Data = None, json: Json = False) -> None:
 @config_app.command("check")
 def config_check(
     data: Data = None,
-    inspection: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to check. 待检查目录")] = None,
+    inspection: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to check · 待检查目录")] = None,
     json: Json = False,
 ) -> None:
-    """Check collector.toml and the inspection folder, and show what they say. 检查配置"""
+    """Check collector.toml and the inspection folder, and show what they say · 检查配置"""
     config = configuration(data_folder(data), CommandLine(inspection=inspection))
     review = check_folder(config.inspection, config.zone)
     if json:
@@ -134,11 +134,11 @@ def config_check(
 
 @config_app.command("diff")
 def config_diff(
-    inspection: Annotated[Path, typer.Argument(metavar="DIR", help="The new inspection folder. 新配置目录")],
+    inspection: Annotated[Path, typer.Argument(metavar="DIR", help="The new inspection folder · 新配置目录")],
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Show which machines another inspection folder would change, and how. 比较配置"""
+    """Show which machines another inspection folder would change, and how · 比较配置"""
     found = request(data, "config.diff", folder=str(inspection.resolve()))
     lines = found.pop("lines")
     if json:

@@ -10,8 +10,8 @@ import typer
 
 from gengfu_collector.cli import show
 
-Data = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Data folder. 数据目录")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON. 输出 JSON")]
+Data = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Data folder · 数据目录")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON · 输出 JSON")]
 
 
 def group(help_text: str) -> typer.Typer:

@@ -49,18 +49,18 @@ FAULT_STATES = ("open", "closed")
 WATCH_EVERY_S = 1.0
 
 
-ticket_app = group("Tickets. 工单")
-fault_app = group("Faults. 故障")
+ticket_app = group("Tickets · 工单")
+fault_app = group("Faults · 故障")
 
 
 @ticket_app.command("list")
 def ticket_list(
     data: Data = None,
-    state: Annotated[list[str] | None, typer.Option(help="open, acknowledged, resolved, closed. 状态")] = None,
-    asset: Annotated[str, typer.Option(help="Of one asset only. 资产")] = "",
+    state: Annotated[list[str] | None, typer.Option(help="open, acknowledged, resolved, closed · 状态")] = None,
+    asset: Annotated[str, typer.Option(help="Of one asset only · 资产")] = "",
     json: Json = False,
 ) -> None:
-    """List tickets, newest first. 工单列表"""
+    """List tickets, newest first · 工单列表"""
     _require_known(state or [], TICKET_STATES)
     found = request(data, "ticket.list", states=state or [], asset_name=asset)
     listing(found if json else [{**row, "title": show.title_of(row["code"])} for row in found], json, TICKET_COLUMNS)
@@ -68,47 +68,47 @@ def ticket_list(
 
 @ticket_app.command("show")
 def ticket_show(number: str, data: Data = None, json: Json = False) -> None:
-    """Show a ticket: what happened, what it means, what to do. 工单详情"""
+    """Show a ticket: what happened, what it means, what to do · 工单详情"""
     _ticket(request(data, "ticket.show", number=number), json)
 
 
 @ticket_app.command("acknowledge")
 def ticket_acknowledge(number: str, data: Data = None, json: Json = False) -> None:
-    """Say that somebody looks after it. 受理"""
+    """Say that somebody looks after it · 受理"""
     _ticket(request(data, "ticket.acknowledge", number=number), json)
 
 
 @ticket_app.command("comment")
 def ticket_comment(number: str, text: str, data: Data = None, json: Json = False) -> None:
-    """Add a remark. 备注"""
+    """Add a remark · 备注"""
     _ticket(request(data, "ticket.comment", number=number, text=text), json)
 
 
 @ticket_app.command("resolve")
 def ticket_resolve(
     number: str,
-    cause: Annotated[str, typer.Option(help="Why it broke. 故障原因")],
-    solution: Annotated[str, typer.Option(help="What was done. 解决方法")],
+    cause: Annotated[str, typer.Option(help="Why it broke · 故障原因")],
+    solution: Annotated[str, typer.Option(help="What was done · 解决方法")],
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Say that it is mended, why it broke and what was done. 解决"""
+    """Say that it is mended, why it broke and what was done · 解决"""
     _ticket(request(data, "ticket.resolve", number=number, cause=cause, solution=solution), json)
 
 
 @ticket_app.command("close")
 def ticket_close(number: str, data: Data = None, json: Json = False) -> None:
-    """File it away for good. 归档"""
+    """File it away for good · 归档"""
     _ticket(request(data, "ticket.close", number=number), json)
 
 
 @ticket_app.command("watch")
 def ticket_watch(
     data: Data = None,
-    all_: Annotated[bool, typer.Option("--all", help="From the first event on. 从头开始")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="From the first event on · 从头开始")] = False,
     json: Json = False,
 ) -> None:
-    """Print what happens to tickets as it happens, until stopped. 实时跟踪"""
+    """Print what happens to tickets as it happens, until stopped · 实时跟踪"""
     after = 0
     if not all_:
         while batch := request(data, "ticket.events", after_id=after):
@@ -127,11 +127,11 @@ def ticket_watch(
 @fault_app.command("list")
 def fault_list(
     data: Data = None,
-    state: Annotated[str, typer.Option(help="open or closed. 状态")] = "",
-    asset: Annotated[str, typer.Option(help="Of one asset only. 资产")] = "",
+    state: Annotated[str, typer.Option(help="open or closed · 状态")] = "",
+    asset: Annotated[str, typer.Option(help="Of one asset only · 资产")] = "",
     json: Json = False,
 ) -> None:
-    """List faults, newest first. 故障列表"""
+    """List faults, newest first · 故障列表"""
     columns = ("asset", "check", "item", "code", "severity", "state", "opened_at", "closed_at", "ticket")
     _require_known([state] if state else [], FAULT_STATES)
     listing(request(data, "fault.list", state=state, asset_name=asset), json, columns)

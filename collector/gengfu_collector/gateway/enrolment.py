@@ -79,7 +79,10 @@ class EnrolmentServicer:
         admission: Admission,
         challenges: Challenges | None = None,
         on_left: Callable[[Former], Awaitable[object]] = _ignore,
+        on_enrolled: Callable[[Connection, int], None] = lambda _connection, _agent_id: None,
     ) -> None:
+        """`on_enrolled` is called with the row id of an agent, in the transaction that lets it in."""
+        self._on_enrolled = on_enrolled
         self._authority = authority
         self._writer = writer
         self._stream = stream
@@ -119,7 +122,13 @@ class EnrolmentServicer:
             )
             former_uid = _agent_id(request.former_agent_id) if request.former_agent_id else ""
             now_ms = self._clock()
-            issue = await self._write(lambda c: issuance.enrol(self._authority, c, asked, now_ms))
+
+            def let_in(connection: Connection) -> Issue:
+                issue = issuance.enrol(self._authority, connection, asked, now_ms)
+                self._on_enrolled(connection, issue.agent.id)
+                return issue
+
+            issue = await self._write(let_in)
             if former_uid:
                 session = request.former_session[:MAX_SESSION_BYTES]
                 await self._on_left(Former(former_uid, session, asked.machine.machine_id))

@@ -8,7 +8,7 @@ from gengfu_collector.gateway.session import ProtocolError
 from gengfu_proto.errors import MessageError
 
 QUARANTINE_RETRY_MS = 600_000
-BLOCKED_RETRY_MS = 600_000
+BLOCKED_RETRY_MS = 60_000
 OVERLOADED_RETRY_MS = 30_000
 
 _WORDS: dict[type[Exception], str] = {

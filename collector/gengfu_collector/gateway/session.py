@@ -153,7 +153,7 @@ class AgentSession:
         if self._in_flight_bytes < MAX_IN_FLIGHT_BYTES:
             self._room.set()
         if any(result.outcome is Outcome.RETRY for result in results):
-            self.end(DrainReason.SHUTDOWN, DEFAULT_RETRY_MS, "the collector cannot store reports at present")
+            self.end(DrainReason.REBALANCE, DEFAULT_RETRY_MS, "the collector cannot store reports at present")
         self._finished.extend(result for result in results if result.outcome is not Outcome.RETRY)
         self._wake.set()
 

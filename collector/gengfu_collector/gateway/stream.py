@@ -27,7 +27,16 @@ from gengfu_collector.gateway.messages import DrainReason
 from gengfu_collector.gateway.refusals import OVERLOADED_RETRY_MS, Away, away_for, quarantined, unknown, word_for
 from gengfu_collector.gateway.session import AgentSession, Orders, ProtocolError, parse_up
 from gengfu_collector.intake.copies import NONCE_BYTES, keep_out, new_session
-from gengfu_collector.intake.greeting import KEPT_OUT, Greeted, Hello, accept_hello, end_stream, set_rules
+from gengfu_collector.intake.greeting import (
+    KEPT_OUT,
+    Greeted,
+    Hello,
+    accept_hello,
+    end_stream,
+    note_plan,
+    refuse_copy,
+    set_rules,
+)
 from gengfu_collector.intake.live import LiveAgent
 from gengfu_collector.intake.pipeline import Intake
 from gengfu_collector.intake.records import AgentRecord
@@ -35,6 +44,7 @@ from gengfu_collector.intake.work import UnitOfWork
 from gengfu_collector.logs import logger
 from gengfu_collector.store.schema import agent
 from gengfu_proto.errors import MessageError
+from gengfu_proto.text import clean
 from gengfu_proto.v1 import stream_pb2
 
 SERVICE = "gengfu.v1.AgentStream"
@@ -215,6 +225,8 @@ class StreamGateway:
         present = self.sessions.get(agent_id)
         if present is None or present.is_continued_by(hello):
             return
+        if await _result(self._around.intake.execute(lambda work: refuse_copy(work, agent_id, hello))):
+            raise quarantined(present.host)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(present.gone.wait(), MAKE_WAY_S)
         present = self.sessions.get(agent_id)
@@ -254,8 +266,12 @@ class StreamGateway:
     ) -> None:
         reader = asyncio.ensure_future(self._read_all(context, session, identity))
         writer = asyncio.ensure_future(session.write_all(context.write))
+        # An agent that neither takes nor sends anything holds up both, and must not hold up the end.
+        ended = asyncio.ensure_future(session.ended.wait())
         try:
-            await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
+            # The orders may have changed while Hello was carried out.
+            await self.give_orders(session.agent_id)
+            await asyncio.wait((reader, writer, ended), return_when=asyncio.FIRST_COMPLETED)
             if reader.done() and not session.ended.is_set():
                 # The agent has said all that it will say; what it said last is acknowledged, too.
                 await session.settle(SETTLE_S)
@@ -263,7 +279,7 @@ class StreamGateway:
             with contextlib.suppress(TimeoutError, grpc.RpcError, asyncio.InvalidStateError):
                 await asyncio.wait_for(writer, 2.0)
         finally:
-            for task in (reader, writer):
+            for task in (reader, writer, ended):
                 task.cancel()
             for outcome in await asyncio.gather(reader, writer, return_exceptions=True):
                 _note_failure(session, outcome)
@@ -313,6 +329,8 @@ class StreamGateway:
                 refused = [part.name for part in up.plan_applied.refused][:20]
                 if refused:
                     _log.warning("agent refused checks of its plan", agent=session.uid, checks=refused)
+                version = clean(up.plan_applied.version[:64], 64, "plan version")
+                self._around.intake.execute(lambda work: note_plan(work, session.agent_id, version))
             case None | _:
                 # A later version may say what this one does not know.
                 return

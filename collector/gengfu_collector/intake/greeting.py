@@ -119,6 +119,11 @@ def set_rules(work: UnitOfWork, record: AgentRecord, rules: Mapping[str, Rule]) 
         work.set(check, "settled", False)
 
 
+def note_plan(work: UnitOfWork, agent_id: int, version: str) -> None:
+    """Note which plan an agent works by."""
+    work.update(agent, agent_id, plan_version=version)
+
+
 def end_stream(work: UnitOfWork, agent_id: int, left: bool, absent_after_ms: int | None) -> None:
     """Note that an agent's stream ended, and from when on its silence is a fault (None: never)."""
     work.update(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
 
 from gengfu_collector.errors import Overloaded
 from gengfu_collector.store.database import Database
@@ -78,6 +81,7 @@ class Writer:
         self._database = database
         self._on_commit = on_commit
         self._on_error = on_error
+        self._refused = (-math.inf, "")
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
         self._thread.start()
@@ -99,6 +103,11 @@ class Writer:
         """How many jobs are queued."""
         return self._jobs.qsize()
 
+    def refused_within(self, seconds: float) -> str:
+        """Why the database refused a write lately; "" when it did not."""
+        at_s, reason = self._refused
+        return reason if time.monotonic() - at_s < seconds else ""
+
     def close(self) -> None:
         """Finish what is queued and stop."""
         self._jobs.put(None)
@@ -119,13 +128,21 @@ class Writer:
         error = self._try(jobs)
         if error is None:
             for job in jobs:
-                job.committed()
+                self._tell(job.committed)
         elif len(jobs) == 1:
             self._on_error(error)
-            jobs[0].failed(error)
+            if isinstance(error, OperationalError):
+                self._refused = (time.monotonic(), str(error.orig))
+            self._tell(partial(jobs[0].failed, error))
         else:
             for job in jobs:
                 self._commit([job])
+
+    def _tell(self, job_hears: Callable[[], None]) -> None:
+        try:
+            job_hears()
+        except Exception as error:  # noqa: BLE001 - a job that cannot be told its end must not end the writer
+            self._on_error(error)
 
     def _try(self, jobs: list[Job]) -> BaseException | None:
         begun: list[Job] = []
