@@ -68,3 +68,17 @@ def test_a_server_that_never_comes_back_after_a_restart_is_missed_after_the_grac
     collector.start()
     assert collector.tickets() == []
     until(lambda: collector.tickets(state="open", check="presence"), "its absence is a ticket")
+
+
+def test_a_server_that_enrolled_and_never_came_is_missed(site: Site) -> None:
+    collector = site.collector(
+        inspection=quiet_profile(f"{ABSENT_AFTER_S}s", "always"),
+        launcher=constants("gengfu_collector.cli:main", *SHORT),
+    )
+    collector.start()
+    agent = site.agent(launcher=quick_agent())
+    agent.join(collector, "server")
+    (ticket,) = until(lambda: collector.tickets(state="open"), "its absence is a ticket")
+    assert ticket["code"] == "agent.absent"
+    agent.start()
+    until(lambda: collector.tickets(state="resolved"), "the ticket resolves")
