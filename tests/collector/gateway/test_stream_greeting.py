@@ -242,7 +242,7 @@ async def test_a_store_that_cannot_be_written_sends_agents_away_for_a_moment(sit
     async with agent.stream() as stream:
         await stream.hello()
         drain = await stream.read("drain")
-        assert drain.reason in (stream_pb2.DRAIN_REASON_REBALANCE, stream_pb2.DRAIN_REASON_SHUTDOWN)
+        assert drain.reason == stream_pb2.DRAIN_REASON_REBALANCE
         assert 0 < drain.retry_after_ms <= 60_000
     event.remove(site.database.engine, "begin", refuse)
     async with agent.connected():
