@@ -73,7 +73,7 @@ def test_a_server_that_never_comes_back_after_a_restart_is_missed_after_the_grac
 def test_a_server_that_enrolled_and_never_came_is_missed(site: Site) -> None:
     collector = site.collector(
         inspection=quiet_profile(f"{ABSENT_AFTER_S}s", "always"),
-        launcher=constants("gengfu_collector.cli:main", *SHORT),
+        launcher=constants("gengfu_collector.cli:main", *SHORT, "gengfu_collector.app.collector:NEWCOMER_GRACE_MS=0"),
     )
     collector.start()
     agent = site.agent(launcher=quick_agent())

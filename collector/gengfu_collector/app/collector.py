@@ -43,6 +43,7 @@ from gengfu_collector.web.server import HttpServer, start_http
 
 DRAIN_RETRY_MS = 2_000
 NOT_READY_S = 60.0
+NEWCOMER_GRACE_MS = 600_000
 LOCK_WAIT_S = 3.0
 """For a command that is at the files when the collector starts; another collector does not go away."""
 GC_THRESHOLDS = (50_000, 20, 100)
@@ -200,9 +201,9 @@ class Collector:
         return ["the collector is stopping"] if self.gateway.draining else []
 
     def _expect(self, connection: Connection, agent_id: int) -> None:
-        """An agent that enrolled and never comes is missed as any other."""
+        """An agent that enrolled and never comes is missed as any other, a little later."""
         record = load_agent(connection, agent_id)
-        deadline_ms = self._absent_after(record.asset_class, record.labels, wall_clock_ms())
+        deadline_ms = self._absent_after(record.asset_class, record.labels, wall_clock_ms() + NEWCOMER_GRACE_MS)
         never_seen = (agent.c.id == agent_id) & agent.c.last_seen_at_ms.is_(None)
         connection.execute(update(agent).where(never_seen).values(absent_after_ms=deadline_ms))
 
