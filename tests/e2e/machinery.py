@@ -38,7 +38,7 @@ _LISTENERS = {
 }
 
 
-def until(condition: Callable[[], T], what: str, within_s: float = WITHIN_S) -> T:
+def until(condition: Callable[[], T], what: str, within_s: float = WITHIN_S, look_every_s: float = LOOK_EVERY_S) -> T:
     """Look until the condition is true and return it; AssertionError with the last value when it never is."""
     deadline_s = time.monotonic() + within_s
     while True:
@@ -47,7 +47,7 @@ def until(condition: Callable[[], T], what: str, within_s: float = WITHIN_S) -> 
             return found
         if time.monotonic() > deadline_s:
             raise AssertionError(f"not within {within_s:g} s: {what}; at last: {found!r}")
-        time.sleep(LOOK_EVERY_S)
+        time.sleep(look_every_s)
 
 
 class Program:
@@ -202,6 +202,12 @@ class Collector(Program):
         """What a script at the command line gets; the command must succeed."""
         done = self.command_line(*words, "--json")
         assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def json_whatever(self, *words: str) -> Any:
+        """What a script at the command line gets, good or bad news."""
+        done = self.command_line(*words, "--json")
+        assert done.returncode in (0, 1), done.stderr
         return json.loads(done.stdout)
 
     def page(self, path: str = "/metrics") -> str:

@@ -20,7 +20,7 @@ def replace(constant: str) -> None:
     name, _, text = rest.partition("=")
     module = importlib.import_module(module_name)
     name, _, field = name.partition(".")
-    before, number = getattr(module, name, None), float(text)
+    before, number = getattr(module, name, None), float(text) if "." in text else int(text)
     if isinstance(before, int | float) and not field:
         after: object = number
     elif dataclasses.is_dataclass(before) and field in {part.name for part in dataclasses.fields(before)}:
