@@ -23,6 +23,7 @@ from gengfu_collector.gateway.messages import DrainReason
 from gengfu_collector.gateway.refusals import BLOCKED_RETRY_MS
 from gengfu_collector.intake import by_hand, copies
 from gengfu_collector.intake.work import UnitOfWork
+from gengfu_collector.store.schema import agent
 
 T = TypeVar("T")
 Operation = Callable[..., Awaitable[Any]]
@@ -120,6 +121,10 @@ async def _agent_unblock(desk: Desk, actor: str, uid: str) -> Any:
         released = copies.release(work, work.agent(found.id), f"copies let in by {actor}", actor)
         if not (released and found.state == agents.ACTIVE):
             agents.unblock(work.connection, uid, actor=actor, now_ms=work.now_ms)
+            # It asks again within twice the time that it was sent away for, and is not missed before that.
+            record, back_at_ms = work.agent(found.id), work.now_ms + 2 * BLOCKED_RETRY_MS
+            absence = desk.inspection().for_asset(record.asset_class, record.labels).absence
+            work.update(agent, found.id, absent_after_ms=absence.absent_after_ms(back_at_ms))
         work.forget(found.id)
 
     await _write(desk, act)

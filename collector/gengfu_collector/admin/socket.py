@@ -32,6 +32,10 @@ MAX_SOCKET_PATH_BYTES = 107
 _log = logger(__name__)
 
 
+class NotListening(Unreachable):
+    """Nobody took the request: it can be made again."""
+
+
 class AdminSocket:
     """The listening side."""
 
@@ -57,7 +61,7 @@ class AdminSocket:
         try:
             line = await asyncio.wait_for(reader.readline(), REQUEST_TIMEOUT_S)
             answer = await self._answer(line)
-            writer.write(json.dumps(answer, ensure_ascii=False).encode() + b"\n")
+            writer.write(json.dumps(answer).encode() + b"\n")
             await writer.drain()
         except (OSError, ValueError, TimeoutError) as error:
             _log.warning("admin request lost", reason=str(error))
@@ -69,10 +73,11 @@ class AdminSocket:
     async def _answer(self, line: bytes) -> dict[str, Any]:
         try:
             request = json.loads(line)
-            name, arguments, actor = request["operation"], request["arguments"], request["actor"]
-            return {"result": await perform(self._desk, str(name), dict(arguments), str(actor))}
+            name, arguments, actor = str(request["operation"]), dict(request["arguments"]), str(request["actor"])
         except (KeyError, TypeError, ValueError) as error:
             return {"error": {"kind": "UsageError", "message": f"not a request: {error!r}"}}
+        try:
+            return {"result": await perform(self._desk, name, arguments, actor)}
         except CollectorError as error:
             return {"error": {"kind": type(error).__name__, "message": str(error)}}
         except SQLAlchemyError as error:
@@ -85,15 +90,15 @@ class AdminSocket:
 
 
 async def ask(path: Path, name: str, arguments: Mapping[str, Any], actor: str) -> Any:
-    """Send one request to a running collector; raises what it answers, or Unreachable."""
+    """Send one request to a running collector; raises what it answers, NotListening, or Unreachable after sending."""
     try:
         with _address(path) as address:
             reader, writer = await asyncio.open_unix_connection(address, limit=MAX_ANSWER_BYTES)
     except OSError as error:
-        raise Unreachable(f"the collector at {path.parent} does not answer: {error.strerror}") from None
+        raise NotListening(f"the collector at {path.parent} does not answer: {error.strerror}") from None
     try:
         request = {"operation": name, "arguments": dict(arguments), "actor": actor}
-        writer.write(json.dumps(request, ensure_ascii=False).encode() + b"\n")
+        writer.write(json.dumps(request).encode() + b"\n")
         await writer.drain()
         line = await asyncio.wait_for(reader.readline(), ANSWER_TIMEOUT_S)
     except (OSError, TimeoutError, ValueError) as error:

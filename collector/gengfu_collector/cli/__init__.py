@@ -5,9 +5,14 @@ from __future__ import annotations
 import io
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from gengfu_collector.errors import CollectorError
 
+if TYPE_CHECKING:
+    from typer import TyperException
+
+PROGRAM = "gengfu-collector"
 OWN_PACKAGES = ("gengfu_", "gengfu.")
 
 
@@ -17,6 +22,8 @@ def main() -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     _print_anything()
     try:
+        import typer
+
         from gengfu_collector.cli.commands import app
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith(OWN_PACKAGES):
@@ -26,13 +33,28 @@ def main() -> None:
         )
         sys.exit(2)
 
+    # Whatever a command makes in the data folder is for its owner alone.
+    os.umask(0o077)
     try:
-        app(prog_name="gengfu-collector")
+        sys.exit(app(prog_name=PROGRAM, standalone_mode=False))
     except CollectorError as error:
-        print(f"gengfu-collector: {error}", file=sys.stderr)
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except typer.TyperException as error:
+        print(_wrong_use(error), file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _wrong_use(error: TyperException) -> str:
+    """What is wrong with the arguments, in one line; the whole help where there were none."""
+    message = error.format_message()
+    if "\n" in message:
+        return message
+    context = getattr(error, "ctx", None)
+    command = PROGRAM if context is None else context.command_path
+    return f"{PROGRAM}: {message.rstrip('. ')}; try {command} --help"
 
 
 def _print_anything() -> None:

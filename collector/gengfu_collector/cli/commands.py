@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -55,7 +54,6 @@ def run(
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error")] = None,
 ) -> None:
     """Run the collector until it is stopped · 运行采集中心"""
-    os.umask(0o077)
     folder, options = data_folder(data), CommandLine(http, stream, enrol, inspection, log_level)
     config = configuration(folder, options)
     prepare_folder(folder)

@@ -13,6 +13,8 @@ from gengfu_collector.cli.common import Data, Json, group, listing, one
 from gengfu_collector.cli.reach import request
 from gengfu_collector.errors import UsageError
 
+MAX_DIGITS = 15
+
 token_app = group("Tokens with which machines enrol · 注册令牌")
 asset_app = group("Assets: what is looked after · 资产")
 agent_app = group("Agents on those machines · 采集代理")
@@ -46,7 +48,9 @@ def token_list(data: Data = None, json: Json = False) -> None:
 
 
 @token_app.command("revoke")
-def token_revoke(token_id: int, data: Data = None, json: Json = False) -> None:
+def token_revoke(
+    token_id: Annotated[int, typer.Argument(min=1, max=10**MAX_DIGITS)], data: Data = None, json: Json = False
+) -> None:
     """End a token now; machines that it let in stay · 吊销令牌"""
     one(request(data, "token.revoke", token_id=token_id), json, ("id", "state", "expires_at"))
 
@@ -139,9 +143,9 @@ def _agent(value: dict[str, Any], json: bool) -> None:
 
 def _seconds(text: str) -> int:
     try:
-        return round(parse_duration_s(float(text) if text.replace(".", "", 1).isdigit() else text))
-    except SettingError as error:
-        raise UsageError(str(error)) from None
+        return round(parse_duration_s(int(text) if text.isdecimal() and len(text) <= MAX_DIGITS else text))
+    except (SettingError, OverflowError) as error:
+        raise UsageError(f"--ttl: {error}") from None
 
 
 def _labels(texts: list[str] | None) -> dict[str, str]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import json
 import os
 import time
 from pathlib import Path
 from typing import Any
 
 from gengfu_collector.admin.operations import perform
-from gengfu_collector.admin.socket import SOCKET_FILE, ask
+from gengfu_collector.admin.socket import SOCKET_FILE, NotListening, ask
 from gengfu_collector.app.store import lone_desk, open_store
 from gengfu_collector.config import CollectorConfig, CommandLine, default_data_folder, load_config
-from gengfu_collector.errors import NotFound, StoreInUse, Unreachable
+from gengfu_collector.errors import NotFound, StoreInUse, UsageError
 from gengfu_collector.fleet.inspection import load_inspection
 
 LOCK_WAIT_S = 10.0
@@ -37,6 +38,10 @@ def request(given: Path | None, operation: str, **arguments: Any) -> Any:
         raise NotFound(
             f"there is no data folder {data}: start one with gengfu-collector run, or name it with --data DIR"
         )
+    try:
+        json.dumps(arguments, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise UsageError("what is written on the command line must be UTF-8") from None
     return asyncio.run(_request(data, operation, arguments))
 
 
@@ -51,7 +56,7 @@ async def _request(data: Path, operation: str, arguments: dict[str, Any]) -> Any
             if socket.exists():
                 try:
                     return await ask(socket, operation, arguments, actor)
-                except Unreachable:
+                except NotListening:
                     if time.monotonic() > give_up_at_s:
                         raise
             elif time.monotonic() > give_up_at_s:

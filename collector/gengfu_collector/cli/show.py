@@ -14,6 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from gengfu_checks import guide
+from gengfu_collector.logs import escape
+from gengfu_proto.text import clean
 
 PIPE_WIDTH = 500
 
@@ -152,8 +154,9 @@ def console() -> Console:
 
 
 def as_json(value: Any) -> None:
-    """Print a value for a script."""
-    print(json.dumps(value, ensure_ascii=False, indent=2))
+    """Print a value for a script; what a terminal would obey is escaped, as JSON may."""
+    text = json.dumps(value, ensure_ascii=False, indent=2)
+    print("\n".join(escape(part) for part in text.split("\n")))
 
 
 def rows(values: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
@@ -186,7 +189,13 @@ def facts(value: Mapping[str, Any], keys: Sequence[str]) -> None:
 
 def line(text: str) -> None:
     """Print one line as it is."""
-    console().print(text)
+    console().print(harmless(text))
+
+
+def harmless(text: str) -> str:
+    """The text in one line, with U+FFFD for what a terminal would obey."""
+    joined = " ".join(text.splitlines())
+    return clean(joined, len(joined), "text")
 
 
 def summary_of(code: str, item: str, data: Mapping[str, Any]) -> str:
@@ -233,7 +242,7 @@ def _cell(column: str, value: Any) -> Text:
     if isinstance(value, bool):
         return Text(("是" if value else "否") if in_chinese() else ("yes" if value else "no"))
     if isinstance(value, Mapping):
-        return Text(" ".join(f"{key}={part}" for key, part in value.items()) or "-")
-    text = str(value)
+        return Text(harmless(" ".join(f"{key}={part}" for key, part in value.items())) or "-")
+    text = harmless(str(value))
     shown = _VALUES_ZH.get(text, text) if column in _WORD_COLUMNS and in_chinese() else text
     return Text(shown, style=_COLOURS.get(text, ""))
