@@ -1,4 +1,4 @@
-"""Real agents whose state folder was copied: the original goes on, the copy says what to do, and one command does it."""
+"""Real agents whose state folder was copied: the original goes on, the copy says what to do, one command does it."""
 
 from __future__ import annotations
 
@@ -55,8 +55,7 @@ def clones(collector: Collector) -> list[dict[str, Any]]:
     return collector.tickets(code="agent.cloned")
 
 
-@pytest.mark.parametrize("at", ["before the first start", "while it runs"])
-@pytest.mark.parametrize("machine", [SAME, OTHER])
+@pytest.mark.parametrize(("machine", "at"), [(SAME, "while it runs"), (OTHER, "before the first start")])
 def test_a_copy_of_a_running_agent_is_kept_out_and_becomes_a_machine_of_its_own(
     site: Site, machine: str, at: str
 ) -> None:
