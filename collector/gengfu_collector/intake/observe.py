@@ -8,7 +8,7 @@ from typing import Any
 
 from gengfu_checks import guide
 from gengfu_checks.model import OK_CODE, Finding, Status
-from gengfu_collector.faults.engine import is_settled
+from gengfu_collector.faults.engine import RECOVERED, is_settled
 from gengfu_collector.faults.model import Effect, EffectKind, Event, Observed, Rule, Silent, SubjectState
 from gengfu_collector.intake.records import AgentRecord, CheckRecord, SubjectRecord
 from gengfu_collector.intake.work import UnitOfWork
@@ -254,7 +254,7 @@ def _close(work: UnitOfWork, target: SubjectRecord, effect: Effect, occasion: Oc
         work.update(ticket, target.ticket.id, state=TicketState.RESOLVED.value, resolved_at_ms=work.now_ms)
         work.set(target, "ticket", TicketRef(target.ticket.id, TicketState.RESOLVED, work.now_ms))
         tell(work, target.ticket.id, TicketEventKind.RESOLVED, occasion.actor, data)
-    else:
+    elif effect.reason == RECOVERED:
         tell(work, target.ticket.id, TicketEventKind.RECOVERED, occasion.actor, data)
 
 

@@ -116,6 +116,12 @@ def test_closing_an_open_ticket_ends_its_fault_and_still_bad_is_a_new_ticket(rig
     assert [row["ticket_id"] for row in rig.rows(fault)] == [row["id"] for row in rig.rows(ticket)]
 
 
+def test_closing_says_nothing_of_a_recovery_that_nobody_measured(rig: Rig, agent_id: int) -> None:
+    act(rig, by_hand.resolve, FIRST, "li", "logs", "rotated")
+    act(rig, by_hand.close, FIRST, "li")
+    assert (rig.faults(), rig.events()) == ([], ["opened", "resolved", "closed"])
+
+
 def test_closing_a_resolved_ticket_files_it_away_for_good(rig: Rig, agent_id: int) -> None:
     rig.report(agent_id, 2, run("disk"))
     act(rig, by_hand.close, FIRST, "li")
