@@ -21,7 +21,7 @@ class Desk:
     """The truth and the levers. Without a running collector nobody is connected and the levers do nothing.
 
     `reload` reads the inspection folder anew (raises ConfigurationError, then nothing has changed), `give_orders` sends
-    changed plans to connected agents and returns how many got one.
+    changed plans to connected agents and returns how many got one, `tell_roots` the roots that they should trust.
     """
 
     database: Database
@@ -33,4 +33,5 @@ class Desk:
     end_stream: Callable[[int, DrainReason, int, str], None] = lambda *_: None
     reload: Callable[[], None] = lambda: None
     give_orders: Callable[[], Awaitable[int]] = field(default=_no_orders)
+    tell_roots: Callable[[], int] = lambda: 0
     running: bool = False

@@ -16,14 +16,16 @@ from typing import Any, TypeVar
 from gengfu_collector.admin import listings
 from gengfu_collector.admin.desk import Desk
 from gengfu_collector.errors import UsageError
-from gengfu_collector.fleet import agents, assets, tokens
+from gengfu_collector.fleet import agents, assets, events, tokens
 from gengfu_collector.fleet.inspection import load_inspection
 from gengfu_collector.fleet.review import diff
+from gengfu_collector.gateway.authority import Authority
 from gengfu_collector.gateway.messages import DrainReason
 from gengfu_collector.gateway.refusals import BLOCKED_RETRY_MS
 from gengfu_collector.intake import by_hand, copies
 from gengfu_collector.intake.work import UnitOfWork
 from gengfu_collector.store.schema import agent
+from gengfu_collector.times import iso
 
 T = TypeVar("T")
 Operation = Callable[..., Awaitable[Any]]
@@ -131,6 +133,25 @@ async def _agent_unblock(desk: Desk, actor: str, uid: str) -> Any:
     return await _agent_show(desk, actor, uid)
 
 
+async def _root_list(desk: Desk, _actor: str) -> Any:
+    return [
+        {"name": root.name, "in_use": root.in_use, "expires_at": iso(root.not_after_ms)}
+        for root in desk.authority.roots()
+    ]
+
+
+def _on_roots(act: Callable[[Authority, int], str], kind: str) -> Operation:
+    async def operation(desk: Desk, actor: str) -> Any:
+        name = act(desk.authority, desk.now_ms())
+        data = {"root": name}
+        await _write(
+            desk, lambda work: events.record(work.connection, kind, actor=actor, now_ms=work.now_ms, data=data)
+        )
+        return {"name": name, "agents_told": desk.tell_roots(), "roots": await _root_list(desk, actor)}
+
+    return operation
+
+
 async def _asset_list(desk: Desk, actor: str, retired: bool = True) -> Any:
     return await _reading(lambda c: [found.as_json() for found in assets.every(c, retired=retired)])(desk, actor)
 
@@ -206,6 +227,9 @@ OPERATIONS: dict[str, Operation] = {
     "agent.block": _on_agent(agents.block, ends_stream=True),
     "agent.unblock": _agent_unblock,
     "agent.allow": _on_agent(agents.allow),
+    "root.list": _root_list,
+    "root.prepare": _on_roots(Authority.prepare_next_root, "root_prepared"),
+    "root.use": _on_roots(Authority.use_next_root, "root_used"),
     "asset.list": _asset_list,
     "asset.show": _asset_show,
     "asset.rename": _on_asset(assets.rename),

@@ -159,6 +159,7 @@ class Collector:
             end_stream=self.gateway.end,
             reload=self.reload,
             give_orders=self.give_orders,
+            tell_roots=self.gateway.tell_roots,
             running=True,
         )
 

@@ -16,6 +16,7 @@ from gengfu_collector.cli import show
 from gengfu_collector.cli.common import Data, Json, group, listing
 from gengfu_collector.cli.fleet import agent_app, asset_app, token_app
 from gengfu_collector.cli.reach import configuration, data_folder, request
+from gengfu_collector.cli.root import root_app
 from gengfu_collector.cli.tickets import fault_app, ticket_app
 from gengfu_collector.config import INSPECTION_FOLDER, CommandLine
 from gengfu_collector.errors import UsageError
@@ -36,6 +37,7 @@ for name, commands in {
     "token": token_app,
     "asset": asset_app,
     "agent": agent_app,
+    "root": root_app,
     "ticket": ticket_app,
     "fault": fault_app,
     "ledger": ledger_app,

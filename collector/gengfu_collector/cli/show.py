@@ -59,6 +59,8 @@ _HEADINGS_ZH = {
     "since": "自",
     "uses_left": "剩余次数",
     "expires_at": "到期时间",
+    "in_use": "使用中",
+    "agents_told": "已通知代理数",
     "title": "故障",
     "acknowledged_at": "受理时间",
     "cause": "原因",

@@ -72,6 +72,15 @@ class ExpiryWarning:
 
 
 @dataclass(frozen=True, slots=True)
+class RootInfo:
+    """What people are shown of a root. Agents trust all of them; one signs."""
+
+    name: str
+    not_after_ms: int
+    in_use: bool
+
+
+@dataclass(frozen=True, slots=True)
 class _Present:
     """Everything at one moment. Replaced as a whole, so that any thread may read it."""
 
@@ -197,6 +206,14 @@ class Authority:
             present, issuing=issuing, server=_make_server(self._folder, issuing, self._names, now_ms)
         )
         return f"root-{newest.number}"
+
+    def roots(self) -> list[RootInfo]:
+        """Every root, oldest first."""
+        present = self._present
+        return [
+            RootInfo(f"root-{root.number}", root.credential.not_after_ms, root is present.root)
+            for root in present.roots
+        ]
 
     def expiry_warnings(self, now_ms: int) -> list[ExpiryWarning]:
         """What of the chain in use is near its end; a threshold counts only past the half at which renewal is due."""

@@ -110,6 +110,13 @@ class StreamGateway:
         for session in list(self.sessions.values()):
             session.end(DrainReason.SHUTDOWN, retry_after_ms, "the collector stops")
 
+    def tell_roots(self) -> int:
+        """Tell every connected agent which roots to trust; return how many."""
+        message = messages.authority(self._around.roots(), self._around.now_ms())
+        for session in self.sessions.values():
+            session.send(message)
+        return len(self.sessions)
+
     def end_silent(self) -> None:
         """End streams on which nothing was heard for three heartbeats. To be called every few seconds."""
         oldest_s = time.monotonic() - 3 * self._around.heartbeat_every_s - 5

@@ -1,0 +1,83 @@
+"""A new root takes the place of the old one while agents work: none is touched, none is lost, newcomers come too."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+from cryptography import x509
+from machinery import Agent, Collector, Site, profile_of_service, quick_agent, until
+
+
+def roots_in(path: Path) -> int:
+    return len(x509.load_pem_x509_certificates(path.read_bytes()))
+
+
+def issuer_seen_by(agent: Agent) -> str:
+    """Who issued the issuing certificate of its own chain."""
+    import json
+
+    chain = json.loads((agent.state / "credentials.json").read_text())["certificate_pem"]
+    return x509.load_pem_x509_certificates(chain.encode())[-1].issuer.rfc4514_string()
+
+
+def started(site: Site, collector: Collector, name: str) -> Agent:
+    agent = site.agent(name, launcher=quick_agent())
+    agent.join(collector)
+    agent.start()
+    until(lambda: agent.is_connected(collector), f"{name} is connected")
+    return agent
+
+
+def test_roots_roll_over_without_a_hand_on_any_agent(site: Site) -> None:
+    service = site.service()
+    collector = site.collector(inspection=profile_of_service(service.mark))
+    collector.start()
+    told = started(site, collector, "told")
+    late = started(site, collector, "late")
+    late.stop()
+    old_token = collector.token()
+    assert collector.command_line("root", "use").returncode == 1
+    assert [row["in_use"] for row in collector.json("root", "list")] == [True]
+
+    prepared = collector.json("root", "prepare")
+    assert (prepared["name"], prepared["agents_told"]) == ("root-2", 1)
+    until(lambda: roots_in(told.state / "roots.pem") == 2, "the connected agent trusts both")
+    assert roots_in(late.state / "roots.pem") == 1
+    assert collector.command_line("root", "prepare").returncode == 1
+    streams = told.log.read_text().count("uplink_streaming")
+
+    used = collector.json("root", "use")
+    assert [row["in_use"] for row in used["roots"]] == [False, True]
+    assert told.is_connected(collector)
+    assert told.log.read_text().count("uplink_streaming") == streams, "an open stream goes on"
+    collector.stop()
+    collector.start()
+    until(lambda: told.is_connected(collector), "it comes back to a server that shows the new root")
+    late.start()
+    until(lambda: late.is_connected(collector), "and so does one that never heard of it")
+    until(lambda: roots_in(late.state / "roots.pem") == 2, "which it does now")
+
+    newcomer = site.agent("newcomer", launcher=quick_agent())
+    done = newcomer.enrol(collector.ports["enrol"], old_token)
+    assert done.returncode == 0, "a token from before is as good as ever: " + done.stderr
+    newcomer.start()
+    until(lambda: newcomer.is_connected(collector), "a newcomer")
+    assert "root 2" in issuer_seen_by(newcomer)
+    assert "root 1" in issuer_seen_by(told), "certificates that were given before stay good"
+    assert leads_to(collector, told.state / "roots.pem")
+    ledger = collector.json("ledger", "verify")
+    assert (ledger["unexplained"], ledger["gaps"]) == (0, 0)
+
+
+def leads_to(collector: Collector, roots: Path) -> bool:
+    """Whether a TLS client that trusts these alone accepts the enrolment listener."""
+    import socket
+
+    context = ssl.create_default_context(cafile=str(roots))
+    address = ("127.0.0.1", collector.ports["enrol"])
+    with (
+        socket.create_connection(address, 10) as plain,
+        context.wrap_socket(plain, server_hostname="gengfu-collector") as tls,
+    ):
+        return tls.version() is not None
