@@ -1,7 +1,7 @@
 """Starts one of our programs under `faketime`, with constants replaced as with_constants.py does.
 
-With its monotonic clock left alone, faketime breaks clock_nanosleep, which is what `time.sleep` waits with: here it waits
-in `select`.
+With its monotonic clock left alone, faketime breaks clock_nanosleep, which is what `time.sleep` waits with: here it
+waits in `select`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "e2e"))
 
-import with_constants  # noqa: E402
+import with_constants
 
 
 def sleep(seconds: float) -> None:

@@ -26,7 +26,8 @@ from gengfu_collector.gateway.admission import Admission, EnrolmentLimits, Rate,
 from gengfu_collector.gateway.enrolment import EnrolmentServicer, Former, StreamAddress, start_enrolment_server
 from gengfu_collector.gateway.listener import start_listener
 from gengfu_collector.gateway.session import Orders
-from gengfu_collector.gateway.stream import StreamGateway, Surroundings
+from gengfu_collector.gateway.stream import StreamGateway
+from gengfu_collector.gateway.surroundings import Surroundings
 from gengfu_collector.intake import copies, presence
 from gengfu_collector.intake.live import LiveAgent, LiveTable
 from gengfu_collector.intake.pipeline import Intake, Meter

@@ -9,13 +9,12 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import TypeVar
 
 import grpc
-from sqlalchemy import Connection, select
+from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from gengfu_collector.errors import CollectorError, Overloaded, Refused
@@ -26,6 +25,7 @@ from gengfu_collector.gateway.door import Door
 from gengfu_collector.gateway.messages import DrainReason
 from gengfu_collector.gateway.refusals import OVERLOADED_RETRY_MS, Away, away_for, quarantined, unknown, word_for
 from gengfu_collector.gateway.session import AgentSession, Orders, ProtocolError, parse_up
+from gengfu_collector.gateway.surroundings import Surroundings
 from gengfu_collector.intake.copies import NONCE_BYTES, keep_out, new_session
 from gengfu_collector.intake.greeting import (
     KEPT_OUT,
@@ -38,7 +38,6 @@ from gengfu_collector.intake.greeting import (
     set_rules,
 )
 from gengfu_collector.intake.live import LiveAgent
-from gengfu_collector.intake.pipeline import Intake
 from gengfu_collector.intake.records import AgentRecord
 from gengfu_collector.intake.work import UnitOfWork
 from gengfu_collector.logs import logger
@@ -61,22 +60,6 @@ _GONE = (grpc.RpcError, grpc.aio.BaseError, asyncio.InvalidStateError, TimeoutEr
 T = TypeVar("T")
 
 _log = logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What the listener needs from the rest of the collector."""
-
-    intake: Intake
-    orders_for: Callable[[str, Mapping[str, str]], Orders]
-    renew: Callable[[Connection, int, bytes, int], bytes]
-    roots: Callable[[], bytes]
-    now_ms: Callable[[], int]
-    max_agents: int
-    heartbeat_every_s: float = 30.0
-    on_opened: Callable[[], object] = lambda: None
-    on_refused: Callable[[str], object] = lambda _reason: None
-    """Hears of every stream that was turned away or cut, with a word of a small fixed set."""
 
 
 class StreamGateway:

@@ -25,7 +25,8 @@ from gengfu_collector.gateway.admission import stream_options
 from gengfu_collector.gateway.authority import Authority
 from gengfu_collector.gateway.listener import start_listener
 from gengfu_collector.gateway.session import Orders
-from gengfu_collector.gateway.stream import StreamGateway, Surroundings
+from gengfu_collector.gateway.stream import StreamGateway
+from gengfu_collector.gateway.surroundings import Surroundings
 from gengfu_collector.intake.audit import accounts
 from gengfu_collector.intake.live import LiveTable
 from gengfu_collector.intake.pipeline import Intake
