@@ -106,7 +106,7 @@ class Rig:
             if member.proxy is not None:
                 member.proxy.stop()
             if member.disk is not None:
-                subprocess.run([_program("umount"), "--lazy", str(member.disk)], check=False)
+                subprocess.run([program_path("umount"), "--lazy", str(member.disk)], check=False)
 
     @property
     def collector(self) -> Collector:
@@ -189,7 +189,7 @@ class Rig:
     def _mount(self, name: str, size_bytes: int) -> Path | None:
         disk = self.folder / f"{name}.disk"
         disk.mkdir()
-        mount = [_program("mount"), "-t", "tmpfs", "-o", f"size={size_bytes},mode=0700", "gengfu-chaos", str(disk)]
+        mount = [program_path("mount"), "-t", "tmpfs", "-o", f"size={size_bytes},mode=0700", "gengfu-chaos", str(disk)]
         if subprocess.run(mount, check=False, capture_output=True).returncode == 0:
             return disk
         disk.rmdir()
@@ -347,7 +347,8 @@ def _set_clock(member: Member, ahead_s: float) -> None:
     set_clock(member.clock, ahead_s)
 
 
-def _program(name: str) -> str:
+def program_path(name: str) -> str:
+    """Path of a program of the system."""
     found = shutil.which(name, path="/usr/bin:/bin:/usr/sbin:/sbin")
     assert found is not None, name
     return found

@@ -20,11 +20,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gengfu_collector.admin.socket import SOCKET_FILE, ask
+from gengfu_collector.admin.client import SOCKET_FILE, ask
 from gengfu_collector.errors import CollectorError
 
 BIN = Path(sys.executable).parent
-WITHIN_S = 30.0
+WITHIN_S = 60.0
 LOOK_EVERY_S = 0.05
 COMMAND_TIMEOUT_S = 60.0
 SHOWN_LOG_CHARACTERS = 6_000
@@ -268,7 +268,8 @@ class Agent(Program):
         return found
 
     def is_connected(self, collector: Collector) -> bool:
-        """Whether the collector has a stream of this agent."""
+        """Whether the collector has a stream of this agent, which must not have ended."""
+        assert self.running, self.told()
         agent_id = self.identity["agent_id"]
         return any(row["connected"] for row in collector.agents() if row["id"] == agent_id)
 

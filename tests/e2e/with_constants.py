@@ -23,13 +23,18 @@ def replace(constant: str) -> None:
     before, number = getattr(module, name, None), float(text) if "." in text else int(text)
     if isinstance(before, int | float) and not field:
         after: object = number
-    elif dataclasses.is_dataclass(before) and field in {part.name for part in dataclasses.fields(before)}:
-        after = (
-            functools.partial(before, **{field: number}) if isinstance(before, type) else _with(before, field, number)
-        )
+    elif field in _fields(before):
+        is_object = dataclasses.is_dataclass(before) and not isinstance(before, type)
+        after = _with(before, field, number) if is_object else functools.partial(before, **{field: number})
     else:
         sys.exit(f"there is no constant {constant}")
     setattr(module, name, after)
+
+
+def _fields(of: Any) -> set[str]:
+    """Fields of a dataclass, of an object of one, or of one with a default replaced already."""
+    known = of.func if isinstance(of, functools.partial) else of
+    return {part.name for part in dataclasses.fields(known)} if dataclasses.is_dataclass(known) else set()
 
 
 def _with(before: Any, field: str, number: float) -> object:
