@@ -17,7 +17,7 @@ import grpc
 from swarm import COLLECTOR_NAME, COMMON_CHANNEL_OPTIONS, prepare, start_collector
 
 from gengfu_checks.model import Finding, Status
-from gengfu_collector.admin.socket import SOCKET_FILE, ask
+from gengfu_collector.admin.client import SOCKET_FILE, ask
 from gengfu_collector.times import wall_clock_ms
 from gengfu_proto.convert.report import EncodedRun, encode_findings_body, encode_run
 from gengfu_proto.v1 import report_pb2, stream_pb2

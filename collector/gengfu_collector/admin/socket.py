@@ -8,32 +8,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from gengfu_collector import errors
+from gengfu_collector.admin.client import socket_address
 from gengfu_collector.admin.desk import Desk
 from gengfu_collector.admin.operations import perform
-from gengfu_collector.errors import CollectorError, Unreachable, one_line
+from gengfu_collector.errors import CollectorError, one_line
 from gengfu_collector.logs import logger
 
-SOCKET_FILE = "admin.sock"
 MAX_REQUEST_BYTES = 1024 * 1024
-MAX_ANSWER_BYTES = 256 * 1024 * 1024
 REQUEST_TIMEOUT_S = 30.0
-ANSWER_TIMEOUT_S = 300.0
-# The kernel's limit for the path of a Unix socket, less the terminating zero.
-MAX_SOCKET_PATH_BYTES = 107
 
 _log = logger(__name__)
-
-
-class NotListening(Unreachable):
-    """Nobody took the request: it can be made again."""
 
 
 class AdminSocket:
@@ -47,7 +36,7 @@ class AdminSocket:
     async def start(self) -> None:
         """Listen; a socket left by a killed collector is replaced (the folder's lock is ours)."""
         self._path.unlink(missing_ok=True)
-        with _address(self._path) as address:
+        with socket_address(self._path) as address:
             self._server = await asyncio.start_unix_server(self._serve, address, limit=MAX_REQUEST_BYTES)
         self._path.chmod(0o600)
 
@@ -87,47 +76,3 @@ class AdminSocket:
             return {
                 "error": {"kind": "CollectorError", "message": f"the collector failed: {one_line(error)}; see its log"}
             }
-
-
-async def ask(path: Path, name: str, arguments: Mapping[str, Any], actor: str) -> Any:
-    """Send one request to a running collector; raises what it answers, NotListening, or Unreachable after sending."""
-    try:
-        with _address(path) as address:
-            reader, writer = await asyncio.open_unix_connection(address, limit=MAX_ANSWER_BYTES)
-    except OSError as error:
-        raise NotListening(f"the collector at {path.parent} does not answer: {error.strerror}") from None
-    try:
-        request = {"operation": name, "arguments": dict(arguments), "actor": actor}
-        writer.write(json.dumps(request).encode() + b"\n")
-        await writer.drain()
-        line = await asyncio.wait_for(reader.readline(), ANSWER_TIMEOUT_S)
-    except (OSError, TimeoutError, ValueError) as error:
-        raise Unreachable(f"the collector at {path.parent} stopped answering: {error}") from None
-    finally:
-        writer.close()
-    if not line:
-        raise Unreachable(f"the collector at {path.parent} closed the connection without an answer")
-    answer = json.loads(line)
-    if "error" in answer:
-        raise _error(answer["error"])
-    return answer["result"]
-
-
-@contextlib.contextmanager
-def _address(path: Path) -> Iterator[str]:
-    """The path itself, or one short enough for the kernel by way of an open folder."""
-    if len(bytes(path)) <= MAX_SOCKET_PATH_BYTES:
-        yield str(path)
-        return
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{folder}/{path.name}"
-    finally:
-        os.close(folder)
-
-
-def _error(document: Mapping[str, Any]) -> CollectorError:
-    kind = getattr(errors, str(document.get("kind")), CollectorError)
-    if not (isinstance(kind, type) and issubclass(kind, CollectorError)):
-        kind = CollectorError
-    return kind(str(document.get("message")))

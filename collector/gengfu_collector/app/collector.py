@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from sqlalchemy import Connection, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
+from gengfu_collector.admin.client import SOCKET_FILE
 from gengfu_collector.admin.desk import Desk
-from gengfu_collector.admin.socket import SOCKET_FILE, AdminSocket
+from gengfu_collector.admin.socket import AdminSocket
 from gengfu_collector.app.store import Store, open_store, store_figures
 from gengfu_collector.app.upkeep import Upkeep
 from gengfu_collector.config import CollectorConfig

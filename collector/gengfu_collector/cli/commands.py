@@ -11,18 +11,13 @@ from typing import Annotated
 import typer
 
 from gengfu_collector import __version__
-from gengfu_collector.app.collector import serve
 from gengfu_collector.cli import show
 from gengfu_collector.cli.common import Data, Json, group, listing
 from gengfu_collector.cli.fleet import agent_app, asset_app, token_app
 from gengfu_collector.cli.reach import configuration, data_folder, request
 from gengfu_collector.cli.root import root_app
 from gengfu_collector.cli.tickets import fault_app, ticket_app
-from gengfu_collector.config import INSPECTION_FOLDER, CommandLine
 from gengfu_collector.errors import UsageError
-from gengfu_collector.fleet.review import check_folder
-from gengfu_collector.logs import configure_logging
-from gengfu_collector.store.database import prepare_folder
 
 app = typer.Typer(
     help="Gengfu 更夫: collector of inspection results, tickets and metrics.",
@@ -56,6 +51,11 @@ def run(
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error")] = None,
 ) -> None:
     """Run the collector until it is stopped · 运行采集中心"""
+    from gengfu_collector.app.collector import serve
+    from gengfu_collector.config import INSPECTION_FOLDER, CommandLine
+    from gengfu_collector.logs import configure_logging
+    from gengfu_collector.store.database import prepare_folder
+
     folder, options = data_folder(data), CommandLine(http, stream, enrol, inspection, log_level)
     config = configuration(folder, options)
     prepare_folder(folder)
@@ -123,6 +123,9 @@ def config_check(
     json: Json = False,
 ) -> None:
     """Check collector.toml and the inspection folder, and show what they say · 检查配置"""
+    from gengfu_collector.config import CommandLine
+    from gengfu_collector.fleet.review import check_folder
+
     config = configuration(data_folder(data), CommandLine(inspection=inspection))
     review = check_folder(config.inspection, config.zone)
     if json:

@@ -7,15 +7,15 @@ import getpass
 import json
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gengfu_collector.admin.operations import perform
-from gengfu_collector.admin.socket import SOCKET_FILE, NotListening, ask
-from gengfu_collector.app.store import lone_desk, open_store
-from gengfu_collector.config import CollectorConfig, CommandLine, default_data_folder, load_config
+from gengfu_collector.admin.client import SOCKET_FILE, NotListening, ask
 from gengfu_collector.errors import NotFound, StoreInUse, UsageError
-from gengfu_collector.fleet.inspection import load_inspection
+
+if TYPE_CHECKING:
+    from gengfu_collector.config import CollectorConfig, CommandLine
 
 LOCK_WAIT_S = 10.0
 LOCK_POLL_S = 0.1
@@ -23,11 +23,17 @@ LOCK_POLL_S = 0.1
 
 def data_folder(given: Path | None) -> Path:
     """The data folder of a command."""
-    return given or default_data_folder(Path.cwd())
+    if given is not None:
+        return given
+    from gengfu_collector.config import default_data_folder
+
+    return default_data_folder(Path.cwd())
 
 
 def configuration(data: Path, options: CommandLine | None = None) -> CollectorConfig:
     """The configuration of a data folder; raises ConfigurationError."""
+    from gengfu_collector.config import CommandLine, load_config
+
     return load_config(data, options or CommandLine(), os.environ)
 
 
@@ -49,22 +55,24 @@ async def _request(data: Path, operation: str, arguments: dict[str, Any]) -> Any
     socket, actor = data / SOCKET_FILE, _actor()
     give_up_at_s = time.monotonic() + LOCK_WAIT_S
     while True:
+        if socket.exists():
+            with suppress(NotListening):
+                return await ask(socket, operation, arguments, actor)
         try:
             return await _alone(data, operation, arguments, actor)
         except StoreInUse:
-            # A collector runs, is about to, or another command is at the files for a moment.
-            if socket.exists():
-                try:
-                    return await ask(socket, operation, arguments, actor)
-                except NotListening:
-                    if time.monotonic() > give_up_at_s:
-                        raise
-            elif time.monotonic() > give_up_at_s:
+            # A collector is about to run or to end, or another command is at the files for a moment.
+            if time.monotonic() > give_up_at_s:
                 raise
         await asyncio.sleep(LOCK_POLL_S)
 
 
 async def _alone(data: Path, operation: str, arguments: dict[str, Any], actor: str) -> Any:
+    # What only this needs takes half a second to import; a command that is answered by a collector goes without.
+    from gengfu_collector.admin.operations import perform
+    from gengfu_collector.app.store import lone_desk, open_store
+    from gengfu_collector.fleet.inspection import load_inspection
+
     config = configuration(data)
     with open_store(config) as store:
         desk = lone_desk(store, load_inspection(config.inspection, config.zone))

@@ -16,8 +16,9 @@ from sqlalchemy.exc import OperationalError
 
 from gengfu_checks.model import Status
 from gengfu_collector.admin import socket as socket_module
+from gengfu_collector.admin.client import SOCKET_FILE, NotListening, ask
 from gengfu_collector.admin.desk import Desk
-from gengfu_collector.admin.socket import SOCKET_FILE, AdminSocket, NotListening, ask
+from gengfu_collector.admin.socket import AdminSocket
 from gengfu_collector.errors import CollectorError, NotFound, Refused, StoreError, Unreachable, UsageError
 from gengfu_collector.fleet.inspection import load_inspection
 from gengfu_collector.gateway.authority import Authority
