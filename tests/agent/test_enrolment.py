@@ -11,6 +11,9 @@ from pathlib import Path
 
 import grpc
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from fake_collector import AGENT_ID, SECRET, Authority, FakeCollector
 
 from gengfu_agent import keys
@@ -184,6 +187,18 @@ async def test_a_certificate_for_another_key_is_not_taken(collector: FakeCollect
     assert not Identity(tmp_path).is_enrolled()
 
 
+async def test_a_certificate_of_another_agent_is_not_taken(collector: FakeCollector, tmp_path: Path) -> None:
+    def of_another(csr_der: bytes) -> bytes:
+        public_key = x509.load_der_x509_csr(csr_der).public_key()
+        assert isinstance(public_key, ec.EllipticCurvePublicKey)
+        return collector.authority.agent_chain(public_key, "agent-2")
+
+    collector.certificate_for = of_another  # type: ignore[method-assign]
+    with pytest.raises(BrokenProtocol, match="'agent-2' to agent-1"):
+        await enrol_at(collector, tmp_path)
+    assert not Identity(tmp_path).is_enrolled()
+
+
 async def test_recovery_by_the_binding_key(collector: FakeCollector, tmp_path: Path) -> None:
     identity = collector.identity_in(tmp_path, start_in_days=-60, days=30)
     old = identity.credentials()
@@ -224,8 +239,5 @@ async def test_no_secret_in_readable_files_or_errors(collector: FakeCollector, t
 
 
 def public_key_of(csr_der: bytes) -> bytes:
-    from cryptography import x509
-    from cryptography.hazmat.primitives import serialization
-
     public_key = x509.load_der_x509_csr(csr_der).public_key()
     return public_key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)

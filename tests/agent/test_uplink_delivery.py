@@ -138,6 +138,25 @@ async def test_what_was_live_and_had_to_wait_becomes_backlog_and_is_not_forgotte
         assert sent == [(3, LIVE), (1, BACKLOG), (2, BACKLOG)]
 
 
+async def test_what_was_passed_over_as_live_goes_as_backlog_when_it_is_not_fresh_any_more(tmp_path: Path) -> None:
+    async with rig_at(tmp_path, suspend_s=1e9) as rig:
+        rig.collector.welcome_credit = (0, 9)
+        rig.collector.acknowledge_at_once = False
+        rig.start()
+        await rig.until_state(State.STREAMING)
+        conversation = rig.collector.conversations[0]
+        for check in ("cpu", "cpu", "memory"):
+            await rig.append(check)
+        await settle(rig, conversation)
+        assert conversation.reports == []
+        rig.clock.asleep_ms += 91_000
+        await rig.append("disk")
+        await rig.collector.until(lambda: conversation.reports)
+        await settle(rig, conversation)
+        # Number 2 is the newest run of its check and stays live, for as long as there is no credit for it.
+        assert [(report.seq, report.lane) for report in conversation.reports] == [(1, BACKLOG)]
+
+
 async def test_credit_bounds_each_lane_and_adds_up(rig: Rig) -> None:
     rig.spool.open_epoch(1)
     for _ in range(5):
@@ -207,6 +226,7 @@ async def test_what_was_appended_is_not_touched_before_it_is_told(rig: Rig) -> N
     conversation = rig.collector.conversations[0]
     assert {report.seq: report.lane for report in conversation.reports} == {first.seq: BACKLOG, second.seq: LIVE}
     third = await rig.append("disk", tell=False)
+    rig.uplink.appended(second)  # told once more: the spool is read again
     await settle(rig, conversation)
     assert len(conversation.reports) == 2
     rig.uplink.appended(third)

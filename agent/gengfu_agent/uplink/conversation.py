@@ -233,12 +233,14 @@ class Conversation:
         self._moved(Event.LEAVE)
         if ending.end is End.STOPPED:
             await self._flush()
-        with suppress(UplinkError):
-            await self._stream.goodbye(reason)
         settled = asyncio.create_task(self._outbox.settled.wait())
-        await asyncio.wait(
-            {settled, receiving}, timeout=self._parts.timing.settle_s, return_when=asyncio.FIRST_COMPLETED
-        )
+        with suppress(UplinkError, TimeoutError):
+            async with asyncio.timeout(self._parts.timing.settle_s):
+                await self._stream.goodbye(reason)
+                await asyncio.wait({settled, receiving}, return_when=asyncio.FIRST_COMPLETED)
+                await self._stream.finish()
+                # Cancelled before the other end has read it, Goodbye would be lost.
+                await asyncio.wait({receiving})
         settled.cancel()
 
     async def _flush(self) -> None:

@@ -43,12 +43,15 @@ class Stream:
             return message if isinstance(message, stream_pb2.Down) else None
 
     async def goodbye(self, reason: stream_pb2.GoodbyeReason.ValueType) -> None:
-        """Say that this end stops, and why; the other end may still answer."""
+        """Say that this end sends nothing more, and why; the other end may still answer."""
         async with self._writing:
             self._said_goodbye = True
             await self._write(stream_pb2.Up(goodbye=stream_pb2.Goodbye(reason=reason)))
-            async with self._translated():
-                await self._call.done_writing()
+
+    async def finish(self) -> None:
+        """End this side of the stream; the other end ends its own when it has read everything."""
+        async with self._translated():
+            await self._call.done_writing()
 
     def cancel(self) -> None:
         """Drop the stream."""

@@ -118,10 +118,11 @@ class Uplink:
 
     def appended(self, entry: Entry) -> None:
         """There is a new record in the spool. To be called on the loop, in the order of appending."""
-        self._present.expire(self._clock.boot_ms())
         self._present.add(key_of(entry), entry.checks, self._clock.boot_ms(), entry.age_base_ms)
         if self._conversation is not None:
             self._conversation.appended(entry)
+        else:
+            self._present.expire(self._clock.boot_ms())  # the next stream reads the whole spool
 
     def stop(self) -> None:
         """Flush what is in the spool, say goodbye and let `run` return, within a second or two."""
@@ -155,9 +156,11 @@ class Uplink:
             return Ending(End.LOST, str(error))
 
     async def _ask_if_doubtful(self) -> None:
-        """Ask the enrolment listener for the time, where this machine's own may be what is wrong."""
-        doubtful = self._certificate.is_over() and not self._certificate.knows_time
-        if doubtful or (self._failures > 0 and self._failures % ASK_AFTER_FAILURES == 0):
+        """Ask the enrolment listener for the time, where that by which the certificate is over may be what is wrong.
+
+        It is this machine's own, or what the collector said last: its clock may have been wrong for a while.
+        """
+        if self._certificate.is_over() or (self._failures > 0 and self._failures % ASK_AFTER_FAILURES == 0):
             try:
                 await self._certificate.ask_collector()
             except UplinkError as error:
