@@ -21,6 +21,7 @@ from gengfu_collector.logs import logger
 
 MAX_REQUEST_BYTES = 1024 * 1024
 REQUEST_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 3.0
 
 _log = logger(__name__)
 
@@ -32,6 +33,8 @@ class AdminSocket:
         self._path = path
         self._desk = desk
         self._server: asyncio.Server | None = None
+        self._silent: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> None:
         """Listen; a socket left by a killed collector is replaced (the folder's lock is ours)."""
@@ -41,20 +44,31 @@ class AdminSocket:
         self._path.chmod(0o600)
 
     async def stop(self) -> None:
-        """Stop listening and take the socket away."""
+        """Stop listening and take the socket away; who has asked is answered, for a few seconds at most."""
         if self._server is not None:
             self._server.close()
             self._path.unlink(missing_ok=True)
+        for writer in self._silent:
+            writer.close()
+        if self._serving:
+            await asyncio.wait(self._serving, timeout=STOP_TIMEOUT_S)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+        self._silent.add(writer)
         try:
             line = await asyncio.wait_for(reader.readline(), REQUEST_TIMEOUT_S)
+            self._silent.discard(writer)
             answer = await self._answer(line)
             writer.write(json.dumps(answer).encode() + b"\n")
             await writer.drain()
         except (OSError, ValueError, TimeoutError) as error:
             _log.warning("admin request lost", reason=str(error))
         finally:
+            self._silent.discard(writer)
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import stat
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,29 @@ async def test_a_store_that_cannot_be_written_is_told_in_one_line(
     with pytest.raises(StoreError, match="disk full") as caught:
         await ask(path, "ticket.comment", {"number": FIRST, "text": "x"}, "li")
     assert "\n" not in str(caught.value)
+
+
+async def test_who_has_asked_is_answered_and_who_has_not_is_let_go_when_the_collector_stops(
+    rig: Rig, tmp_path: Path
+) -> None:
+    inspection, path = load_inspection(None), tmp_path / SOCKET_FILE
+    desk = Desk(rig.database, rig.intake, Authority.open(tmp_path, wall_clock_ms()), wall_clock_ms, lambda: inspection)
+    socket = AdminSocket(path, desk)
+    await socket.start()
+    begun, go_on = threading.Event(), threading.Event()
+    rig.writer.call(lambda _connection: (begun.set(), go_on.wait(20)))
+    await asyncio.to_thread(begun.wait, 20)
+    asked = asyncio.ensure_future(ask(path, "ticket.comment", {"number": FIRST, "text": "last words"}, "li"))
+    reader, writer = await asyncio.open_unix_connection(str(path))
+    await asyncio.sleep(0.1)
+    stopping = asyncio.ensure_future(socket.stop())
+    await asyncio.sleep(0.1)
+    assert not path.exists()
+    assert json.loads(await reader.readline() or b"{}").get("result") is None
+    go_on.set()
+    assert (await asked)["events"][-1]["data"] == {"text": "last words"}
+    await stopping
+    writer.close()
 
 
 async def test_nobody_there_and_no_answer_are_different(tmp_path: Path) -> None:
