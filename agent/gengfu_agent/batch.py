@@ -8,7 +8,14 @@ from dataclasses import dataclass, field
 from gengfu_agent.runner import RunResult
 from gengfu_agent.spool import RecordKind
 from gengfu_checks.model import Status
-from gengfu_proto.convert.report import MAX_BODY_BYTES, MAX_RUNS, EncodedRun, encode_findings_body, encode_run
+from gengfu_proto.convert.report import (
+    MAX_BODY_BYTES,
+    MAX_REPORT_FINDINGS,
+    MAX_RUNS,
+    EncodedRun,
+    encode_findings_body,
+    encode_run,
+)
 
 MAX_BATCH_BYTES = MAX_BODY_BYTES
 """Of runs and their shapes; well below what one message may hold."""
@@ -34,6 +41,7 @@ class _Pending:
     runs: list[EncodedRun] = field(default_factory=list)
     checks: list[str] = field(default_factory=list)
     size_bytes: int = 0
+    findings: int = 0
     changed: bool = False
     since_s: float = 0.0
 
@@ -51,7 +59,11 @@ class Batcher:
         run = _encode(result)
         size_bytes = len(run.shape) + 8 * len(run.message.values) + _RUN_OVERHEAD_BYTES
         pending = self._pending
-        if pending.runs and (pending.size_bytes + size_bytes > MAX_BATCH_BYTES or len(pending.runs) == MAX_RUNS):
+        if pending.runs and (
+            pending.size_bytes + size_bytes > MAX_BATCH_BYTES
+            or pending.findings + len(result.findings) > MAX_REPORT_FINDINGS
+            or len(pending.runs) == MAX_RUNS
+        ):
             yield from self.flush()
             pending = self._pending
         if not pending.runs:
@@ -59,6 +71,7 @@ class Batcher:
         pending.runs.append(run)
         pending.checks.append(result.check.name)
         pending.size_bytes += size_bytes
+        pending.findings += len(result.findings)
         if self._is_change(result):
             pending.changed = True
             yield from self.flush()

@@ -1,7 +1,7 @@
 """Starts one of our programs under `faketime`, with constants replaced as with_constants.py does.
 
-With its monotonic clock left alone, faketime breaks clock_nanosleep, which is what `time.sleep` waits with: here it
-waits in `select`.
+With its monotonic clock left alone, faketime breaks clock_nanosleep, with which `time.sleep` waits: here it waits in
+`select`.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from gengfu_collector.gateway.admission import Bucket, Rate
 
 MAX_GREETINGS = 4
 """Streams of one agent at a time that have not come as far as Welcome."""
-HELLOS = Rate(per_s=0.5, burst=60)
+HELLOS = Rate(per_s=0.2, burst=60)
 """An agent with a bad network comes back every few seconds; one that has lost its mind, a thousand times a second."""
 BYTES = Rate(per_s=32 * 1024, burst=512 * 1024 * 1024)
 """A full spool comes at once; what an agent could fill the collector's disk with comes slowly."""

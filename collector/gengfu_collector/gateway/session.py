@@ -20,7 +20,16 @@ from gengfu_collector.gateway.messages import MAX_NUMBER, DrainReason
 from gengfu_collector.intake.greeting import Greeted, Hello
 from gengfu_collector.intake.pipeline import Intake
 from gengfu_collector.intake.submission import Outcome, Rejection, RejectionReason, Submission
-from gengfu_proto.convert.report import MAX_BODY_BYTES, Body, Run, Shape, decode_body, decode_shape, shape_id_of
+from gengfu_proto.convert.report import (
+    MAX_BODY_BYTES,
+    MAX_REPORT_FINDINGS,
+    Body,
+    Run,
+    Shape,
+    decode_body,
+    decode_shape,
+    shape_id_of,
+)
 from gengfu_proto.errors import LimitExceeded, MalformedMessage, MessageError
 from gengfu_proto.v1 import report_pb2, stream_pb2
 
@@ -29,6 +38,8 @@ BACKLOG_CREDIT = 16
 MAX_SHAPES = 4_096
 MAX_SHAPES_BYTES = 4 * 1024 * 1024
 MAX_IN_FLIGHT_BYTES = 2 * 1024 * 1024
+MAX_IN_FLIGHT_FINDINGS = 4_000
+"""What one agent may have waiting ahead of what the others send next."""
 BUSY_REPORTS = 5_000
 MIN_LATE_AGE_S = 600.0
 DEFAULT_RETRY_MS = 5_000
@@ -97,6 +108,7 @@ class AgentSession:
         self._owed = {False: 0, True: 0}
         self._in_flight = 0
         self._in_flight_bytes = 0
+        self._in_flight_findings = 0
         self._settled = asyncio.Event()
         self._settled.set()
         self._room = asyncio.Event()
@@ -150,7 +162,8 @@ class AgentSession:
         if not self._in_flight:
             self._settled.set()
         self._in_flight_bytes -= sum(len(result.data) for result in results)
-        if self._in_flight_bytes < MAX_IN_FLIGHT_BYTES:
+        self._in_flight_findings -= sum(_findings(result.runs) for result in results)
+        if self._has_room:
             self._room.set()
         if any(result.outcome is Outcome.RETRY for result in results):
             self.end(DrainReason.REBALANCE, DEFAULT_RETRY_MS, "the collector cannot store reports at present")
@@ -198,6 +211,8 @@ class AgentSession:
         try:
             body = decode_body(message.body)
             runs = tuple((self._shape_of(run), run) for run in body.runs)
+            if _findings(runs) > MAX_REPORT_FINDINGS:
+                raise LimitExceeded(f"a report of more than {MAX_REPORT_FINDINGS} findings")
         except LimitExceeded as error:
             too_large = len(message.body) > MAX_BODY_BYTES
             rejection = Rejection(RejectionReason.TOO_LARGE if too_large else RejectionReason.LIMIT, str(error))
@@ -215,7 +230,8 @@ class AgentSession:
 
     def _submit(self, submission: Submission) -> None:
         self._in_flight_bytes += len(submission.data)
-        if self._in_flight_bytes >= MAX_IN_FLIGHT_BYTES:
+        self._in_flight_findings += _findings(submission.runs)
+        if not self._has_room:
             self._room.clear()
         try:
             self._intake.submit(submission)
@@ -223,6 +239,10 @@ class AgentSession:
             self._settled.clear()
         except Overloaded as error:
             self.end(DrainReason.REBALANCE, 30_000, str(error))
+
+    @property
+    def _has_room(self) -> bool:
+        return self._in_flight_bytes < MAX_IN_FLIGHT_BYTES and self._in_flight_findings < MAX_IN_FLIGHT_FINDINGS
 
     def answer_heartbeat(self) -> None:
         """Answer, with the credit that was held back while the intake was busy; several at once are answered once."""
@@ -285,6 +305,10 @@ def parse_up(data: bytes) -> stream_pb2.Up:
         return stream_pb2.Up.FromString(data)
     except DecodeError:
         raise ProtocolError("not a message of this contract") from None
+
+
+def _findings(runs: Sequence[tuple[Shape, Run]]) -> int:
+    return sum(len(shape.findings) for shape, _ in runs)
 
 
 def _too_old(age_ms: int, runs: Sequence[tuple[Shape, Run]]) -> bool:

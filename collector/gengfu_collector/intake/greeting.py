@@ -18,6 +18,7 @@ from gengfu_collector.tickets.lifecycle import ENGINE
 
 PRESENCE = "presence"
 KEPT_OUT = "kept out"
+MAX_GAPS_OF_AN_EPOCH = 1_000
 SELF_CHECK = "agent"
 NOT_PLANNED = "no longer in the plan"
 AT_ONCE = Rule(confirm=1, recover=1)
@@ -72,7 +73,9 @@ def accept_hello(
         return KEPT_OUT
     greeting = greet(record.epoch, record.ledgers, hello.epoch, hello.next_seq, hello.held)
     work.set(record, "epoch", max(greeting.epoch, record.epoch))
-    for epoch, ranges in sorted(greeting.gaps.items()):
+    for epoch, gaps in sorted(greeting.gaps.items()):
+        # Whoever leaves out more is told to give what still comes a new number.
+        ranges = gaps if len(gaps) <= MAX_GAPS_OF_AN_EPOCH else ((gaps[0][0], gaps[-1][1]),)
         reason = "rewound" if greeting.rewound or epoch < greeting.epoch else "collector_rewound"
         record_gaps(work, record, epoch, ranges, reason)
     set_rules(work, record, rules_for(record))

@@ -46,12 +46,12 @@ def observe_run(work: UnitOfWork, record: AgentRecord, shape: Shape, run: Run, o
     A run older than the last one that acted, or of a check that is not planned, changes only history. A report may
     hold several runs of a check, in their order.
     """
+    rule = record.rules.get(shape.check)
     check = record.checks.get(shape.check)
-    if check is None:
+    if check is None and rule is not None:
         check = CheckRecord(order=record.order_at_load)
         work.put(record.checks, shape.check, check)
-    rule = record.rules.get(shape.check)
-    if order < check.order or rule is None:
+    if check is None or rule is None or order < check.order:
         record_history(work, record, shape, run)
         return False
     work.set(check, "order", order)

@@ -18,6 +18,7 @@ from gengfu_collector.errors import Overloaded
 from gengfu_collector.intake.live import LiveTable
 from gengfu_collector.intake.observe import observe_run, record_history
 from gengfu_collector.intake.records import AgentRecord
+from gengfu_collector.intake.room import MAX_SUBJECTS, has_room
 from gengfu_collector.intake.submission import Outcome, Receiver, Rejection, RejectionReason, Submission
 from gengfu_collector.intake.work import Memory, UnitOfWork
 from gengfu_collector.logs import logger
@@ -248,6 +249,10 @@ def process(work: UnitOfWork, submission: Submission) -> None:
         return
     if submission.rejection is not None:
         _reject(work, record, submission, submission.rejection)
+        return
+    if not submission.late and not has_room(work, record, submission.runs):
+        rejection = Rejection(RejectionReason.LIMIT, f"this agent would have more than {MAX_SUBJECTS} items")
+        _reject(work, record, submission, rejection)
         return
     submission.present = []
     for shape, run in submission.runs:

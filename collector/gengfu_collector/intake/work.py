@@ -88,6 +88,11 @@ class UnitOfWork:
             self._undo.append(lambda: mapping.pop(key))
         mapping[key] = value
 
+    def drop(self, mapping: dict[Any, Any], key: Any) -> None:
+        """Take an entry out of a mapping in memory."""
+        before = mapping.pop(key)
+        self._undo.append(lambda: mapping.__setitem__(key, before))
+
     def forget(self, agent_id: int) -> None:
         """Drop an agent from memory; it is read from the database when next needed. Its rules stay."""
         record = self.memory.agents.pop(agent_id, None)
