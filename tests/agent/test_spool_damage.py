@@ -1,4 +1,4 @@
-"""A damaged spool never stops an agent (PROMISES P5): every byte flipped, every offset cut.
+"""A damaged spool never stops an agent: every byte flipped, every offset cut.
 
 The default run takes samples; GENGFU_EXHAUSTIVE=1 takes every offset (an hour or so).
 """

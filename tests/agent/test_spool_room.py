@@ -1,4 +1,4 @@
-"""What the spool drops when it must, and that every number stays accounted for (PROMISES P4 and P6)."""
+"""What the spool drops when it must, and that every number stays accounted for."""
 
 from __future__ import annotations
 
