@@ -302,6 +302,8 @@ async def test_every_act_is_told_with_who_did_it(office: Office, agent_id: int) 
         ("ticket.resolve", {"number": FIRST, "cause": "c", "solution": "s"}),
         ("ticket.close", {"number": FIRST}),
         ("asset.retire", {"name": "pc-9", "reason": "sold"}),
+        ("root.prepare", {}),
+        ("root.use", {}),
     ]
     for name, arguments in acts:
         before = len(office.rig.rows(event)) + len(office.rig.rows(ticket_event))
