@@ -43,12 +43,17 @@ MAX_IN_FLIGHT_FINDINGS = 4_000
 BUSY_REPORTS = 5_000
 MIN_LATE_AGE_S = 600.0
 DEFAULT_RETRY_MS = 5_000
-WRITE_TIMEOUT_S = 60.0
+MAX_OTHER_BYTES = 512 * 1024
+"""Of a message that is no report. Many small parts take thirty times their size once they are read."""
+WRITE_TIMEOUT_S = 120.0
+"""Longer than keepalive needs to find a dead connection."""
 OTHER_MESSAGES = Rate(per_s=2.0, burst=100.0)
 """Of one stream, all kinds but reports, which credit limits."""
 ALIVE_AFTER_S = 1.0
 """What is heard so much later than somebody else's Hello was not under way before it."""
 MAX_RIVALS = 8
+
+_REPORT_TAG = bytes([stream_pb2.Up.REPORT_FIELD_NUMBER << 3 | 2])
 
 # Equal shapes of thousands of agents are one object.
 _shapes: weakref.WeakValueDictionary[bytes, Shape] = weakref.WeakValueDictionary()
@@ -79,6 +84,9 @@ class UnknownShapeError(MessageError):
     """A run names a shape that this stream has not been told."""
 
 
+_NEVER_SENT = (UnknownShapeError, "a run names a shape that was never sent")
+
+
 class AgentSession:
     """One stream of one agent, from Welcome to its end. Lives on the event loop."""
 
@@ -103,7 +111,8 @@ class AgentSession:
         self._intake = intake
         self._shapes: dict[bytes, Shape] = {}
         self._shapes_bytes = 0
-        self._bad_shapes: dict[bytes, MessageError] = {}
+        # Not the exceptions themselves: one that is raised again holds on to every report that it was raised for.
+        self._bad_shapes: dict[bytes, tuple[type[MessageError], str]] = {}
         self._credit = {False: LIVE_CREDIT, True: BACKLOG_CREDIT}
         self._owed = {False: 0, True: 0}
         self._in_flight = 0
@@ -260,7 +269,7 @@ class AgentSession:
             try:
                 shape = _shapes.get(shape_id) or decode_shape(data)
             except MessageError as error:
-                self._bad_shapes[shape_id] = error.with_traceback(None)
+                self._bad_shapes[shape_id] = type(error), str(error)
                 continue
             self._shapes[shape_id] = _shapes.setdefault(shape_id, shape)
             learned.append((shape_id, data))
@@ -269,7 +278,8 @@ class AgentSession:
     def _shape_of(self, run: Run) -> Shape:
         shape = self._shapes.get(run.shape_id)
         if shape is None:
-            raise self._bad_shapes.get(run.shape_id) or UnknownShapeError("a run names a shape that was never sent")
+            kind, text = self._bad_shapes.get(run.shape_id, _NEVER_SENT)
+            raise kind(text)
         if len(run.values) != shape.value_count:
             raise MalformedMessage(f"{len(run.values)} values for a shape of {shape.value_count}")
         return shape
@@ -301,6 +311,8 @@ class AgentSession:
 
 def parse_up(data: bytes) -> stream_pb2.Up:
     """Return an up message; raises ProtocolError."""
+    if len(data) > MAX_OTHER_BYTES and data[:1] != _REPORT_TAG:
+        raise ProtocolError(f"a message of {len(data)} bytes that is no report")
     try:
         return stream_pb2.Up.FromString(data)
     except DecodeError:

@@ -33,6 +33,9 @@ from gengfu_collector.store.schema import (
 )
 from gengfu_collector.tickets.lifecycle import TicketRef, TicketState
 
+MAX_SHAPES_SEEN = 200_000
+"""Shapes that are known to be stored; when there are more, all are looked at anew."""
+
 _ID_BLOCK = 1_000
 _INSERT_ORDER = (report, rejected_report, gap, subject, span, ticket, fault, ticket_event, outbox)
 
@@ -172,6 +175,8 @@ class UnitOfWork:
     def keep_shape(self, shape_id: bytes, body: bytes) -> None:
         """Store a shape, or note once a day that it is still in use."""
         if self.now_ms - self.memory.shapes_seen_at_ms.get(shape_id, 0) > _SHAPE_TOUCH_MS:
+            if len(self.memory.shapes_seen_at_ms) >= MAX_SHAPES_SEEN:
+                self.set(self.memory, "shapes_seen_at_ms", {})
             self.connection.execute(_KEEP_SHAPE, {"id": shape_id, "body": body, "now_ms": self.now_ms})
             self.put(self.memory.shapes_seen_at_ms, shape_id, self.now_ms)
 

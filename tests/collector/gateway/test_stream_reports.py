@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from gengfu_collector.gateway.session import BACKLOG_CREDIT, LIVE_CREDIT, MAX_IN
 from gengfu_collector.store import schema
 from gengfu_proto import limits
 from gengfu_proto.convert.report import MAX_BODY_BYTES, MAX_SHAPE_BYTES, shape_id_of
+from gengfu_proto.errors import MalformedMessage
 from gengfu_proto.v1 import report_pb2, stream_pb2
 
 BAD = Status.CRITICAL
@@ -256,6 +258,9 @@ async def test_a_bad_shape_is_not_learned_but_reported_each_time_without_growing
         shapes = [bad] if seq == 1 else []
         await stream.send(report=report_pb2.Report(epoch=1, seq=seq, lane=LIVE, shapes=shapes, body=naming(bad)))
         assert rejected(await stream.until("acknowledgement")) == [(seq, "MALFORMED")]
+    # Each report that was refused is let go: nothing holds on to what was raised for it.
+    gc.collect()
+    assert [found for found in gc.get_objects() if isinstance(found, MalformedMessage)] == []
     assert site.unexplained() == 0
 
 

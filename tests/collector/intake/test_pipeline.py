@@ -10,6 +10,7 @@ from intake_rig import NOW_MS, Rig, finding, gap_submission, rig_on, run, submis
 
 from gengfu_checks.model import Status
 from gengfu_collector.intake import pipeline
+from gengfu_collector.intake import work as work_module
 from gengfu_collector.intake.submission import Outcome, Rejection, RejectionReason
 from gengfu_collector.store.database import Database
 from gengfu_collector.store.documents import from_text
@@ -184,6 +185,18 @@ def test_two_runs_of_one_check_in_one_report_both_act(rig: Rig, agent_id: int) -
     """An agent gathers runs for some seconds: a check that runs every second comes several times in a report."""
     rig.report(agent_id, 1, run("disk", value=0.1), run("disk", BAD, value=0.9))
     assert rig.faults() == [("disk", "", "critical")]
+
+
+def test_shapes_without_end_are_stored_and_not_all_remembered(
+    rig: Rig, agent_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work_module, "MAX_SHAPES_SEEN", 4)
+    remembered = []
+    for seq in range(1, 13):
+        rig.report(agent_id, seq, run("disk", item=f"/{seq % 6}"))
+        remembered.append(len(rig.intake.memory.shapes_seen_at_ms))
+    assert max(remembered) <= 4
+    assert len(rig.rows(shape)) == 6
 
 
 def test_an_item_that_is_no_longer_there_has_no_data_and_stays_open(rig: Rig, agent_id: int) -> None:
