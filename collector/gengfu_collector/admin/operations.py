@@ -134,10 +134,8 @@ async def _agent_unblock(desk: Desk, actor: str, uid: str) -> Any:
 
 
 async def _root_list(desk: Desk, _actor: str) -> Any:
-    return [
-        {"name": root.name, "in_use": root.in_use, "expires_at": iso(root.not_after_ms)}
-        for root in desk.authority.roots()
-    ]
+    found = desk.authority.roots()
+    return [{"name": name, "in_use": in_use, "expires_at": iso(end_ms)} for name, end_ms, in_use in found]
 
 
 def _on_roots(act: Callable[[Authority, int], str], kind: str) -> Operation:

@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from gengfu_collector.errors import Refused, StoreError
 from gengfu_collector.gateway import certificates as x
 from gengfu_collector.gateway.certificates import Credential
-from gengfu_collector.times import to_ms
+from gengfu_collector.times import iso, to_ms
 
 AUTHORITY_FOLDER = "ca"
 ISSUING_FILE = "issuing.pem"
@@ -69,15 +69,6 @@ class ExpiryWarning:
     not_after_ms: int
     days_left: int  # negative: expired
     threshold_days: int
-
-
-@dataclass(frozen=True, slots=True)
-class RootInfo:
-    """What people are shown of a root. Agents trust all of them; one signs."""
-
-    name: str
-    not_after_ms: int
-    in_use: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +141,12 @@ class Authority:
         return self._present.bundle
 
     def issue(self, uid: str, public_key: ec.EllipticCurvePublicKey, now_ms: int) -> Issued:
-        """Sign a certificate for an agent."""
+        """Sign a certificate for an agent. Raises Refused while the authority itself is not valid by this clock."""
         issuing = self._present.issuing
+        if not issuing.not_before_ms <= now_ms < issuing.not_after_ms:
+            raise Refused(
+                f"by the collector's clock ({iso(now_ms)}) its own issuing certificate is not valid: set its clock"
+            )
         leaf = x.agent_certificate(public_key, uid, issuing, _new_serial(), now_ms, self._agent_lifetime_s)
         return Issued(
             serial=x.serial_text(leaf.serial_number),
@@ -207,13 +202,10 @@ class Authority:
         )
         return f"root-{newest.number}"
 
-    def roots(self) -> list[RootInfo]:
-        """Every root, oldest first."""
+    def roots(self) -> list[tuple[str, int, bool]]:
+        """Name, end (not_after_ms) and whether it signs, of every root; agents trust them all."""
         present = self._present
-        return [
-            RootInfo(f"root-{root.number}", root.credential.not_after_ms, root is present.root)
-            for root in present.roots
-        ]
+        return [(f"root-{r.number}", r.credential.not_after_ms, r is present.root) for r in present.roots]
 
     def expiry_warnings(self, now_ms: int) -> list[ExpiryWarning]:
         """What of the chain in use is near its end; a threshold counts only past the half at which renewal is due."""

@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from gengfu_collector.errors import CollectorError, Overloaded, Refused
 from gengfu_collector.faults.model import Rule
 from gengfu_collector.gateway import messages
+from gengfu_collector.gateway.admission import Bucket, Rate
 from gengfu_collector.gateway.certificates import PeerIdentity, uid_of
 from gengfu_collector.gateway.door import Door
 from gengfu_collector.gateway.messages import DrainReason
@@ -56,6 +57,8 @@ STORE_RETRY_MS = 10_000
 SETTLE_S = 2.0
 
 _GONE = (grpc.RpcError, grpc.aio.BaseError, asyncio.InvalidStateError, TimeoutError)
+REFUSALS_TOLD = Rate(per_s=1.0, burst=100.0)
+"""In the log; metrics count them all."""
 
 T = TypeVar("T")
 
@@ -70,6 +73,7 @@ class StreamGateway:
         self.sessions: dict[int, AgentSession] = {}
         self.draining = False
         self._door = Door()
+        self._told = Bucket(REFUSALS_TOLD, time.monotonic())
 
     @property
     def connected(self) -> frozenset[str]:
@@ -316,7 +320,7 @@ class StreamGateway:
             case "hello":
                 raise ProtocolError("Hello comes once")
             case "plan_applied":
-                refused = [part.name for part in up.plan_applied.refused][:20]
+                refused = [part.name for part in up.plan_applied.refused[:20]]
                 if refused:
                     _log.warning("agent refused checks of its plan", agent=session.uid, checks=refused)
                 version = clean(up.plan_applied.version[:64], 64, "plan version")
@@ -358,7 +362,8 @@ class StreamGateway:
     async def _turn_away(
         self, context: grpc.aio.ServicerContext[bytes, bytes], error: CollectorError | Exception
     ) -> None:
-        _log.warning("stream refused", reason=str(error))
+        if self._told.take(time.monotonic()):
+            _log.warning("stream refused", reason=str(error))
         if isinstance(error, Overloaded):
             error = Away(DrainReason.REBALANCE, OVERLOADED_RETRY_MS, str(error))
         if isinstance(error, Away):
