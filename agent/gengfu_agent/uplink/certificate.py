@@ -50,11 +50,6 @@ class CertificateKeeper:
         self._collector_ahead_of_boot_ms = wall_ms - self._clock.boot_ms()
 
     @property
-    def knows_time(self) -> bool:
-        """Whether the collector has said what time it is."""
-        return self._collector_ahead_of_boot_ms is not None
-
-    @property
     def not_after_s(self) -> float:
         """The end of the present certificate, 0 before one is loaded."""
         return self._credentials.not_after_s if self._credentials else 0.0

@@ -83,12 +83,20 @@ class Upkeep:
             self._renew_certificates()
             for warning in self._authority.expiry_warnings(wall_clock_ms()):
                 _log.warning("certificate near its end", certificate=warning.certificate, days=warning.days_left)
-            oldest_ms = wall_clock_ms() - self._report_days * DAY_MS
-            more: int | None = 1
-            while more:
-                more = await self._attempt(partial(_prune, older_than_ms=oldest_ms))
-                await asyncio.sleep(PAUSE_BETWEEN_BATCHES_S)
-            await self._attempt(partial(_prune_shapes, older_than_ms=oldest_ms - SHAPES_OUTLIVE_REPORTS_MS))
+            await self._prune()
+
+    async def _prune(self) -> None:
+        """Remove what is older than it is kept, seen from the newest report: a clock that is years ahead, under which
+        no agent can connect, must not cost the evidence."""
+        newest_ms = await self._attempt(lambda work: audit.newest_report_ms(work.connection))
+        if newest_ms is None:
+            return
+        oldest_ms = min(wall_clock_ms(), newest_ms) - self._report_days * DAY_MS
+        more: int | None = 1
+        while more:
+            more = await self._attempt(partial(_prune, older_than_ms=oldest_ms))
+            await asyncio.sleep(PAUSE_BETWEEN_BATCHES_S)
+        await self._attempt(partial(_prune_shapes, older_than_ms=oldest_ms - SHAPES_OUTLIVE_REPORTS_MS))
 
     def _renew_certificates(self) -> None:
         try:

@@ -86,6 +86,11 @@ def _counts(connection: Connection, table: Table) -> dict[tuple[int, int], int]:
     return {(agent_id, epoch): count for agent_id, epoch, count in connection.execute(statement)}
 
 
+def newest_report_ms(connection: Connection) -> int | None:
+    """When the newest report was received; None when there is none."""
+    return connection.scalar(select(report.c.received_at_ms).order_by(report.c.id.desc()).limit(1))
+
+
 def prune(connection: Connection, older_than_ms: int) -> int:
     """Remove one batch of report bytes received before a moment; return how many. Accounts stay whole."""
     # Rows stand in the order in which they came: looking past the first ones would read every report that is kept.
