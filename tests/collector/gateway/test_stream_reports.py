@@ -159,7 +159,7 @@ async def too_many_shapes(stream: Stream) -> None:
 
 
 async def shapes_too_large(stream: Stream) -> None:
-    for seq in range(1, 20):
+    for seq in range(1, session_module.MAX_SHAPES_BYTES // MAX_SHAPE_BYTES + 2):
         shape = seq.to_bytes(2, "big") * (MAX_SHAPE_BYTES // 2)
         await stream.send(report=report_pb2.Report(epoch=1, seq=seq, lane=LIVE, shapes=[shape]))
 

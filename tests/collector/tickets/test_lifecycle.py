@@ -31,7 +31,7 @@ ALLOWED = {
 ACTS = [TicketEventKind.ACKNOWLEDGED, TicketEventKind.COMMENTED, TicketEventKind.RESOLVED, TicketEventKind.CLOSED]
 
 
-@pytest.mark.parametrize(("state", "act"), itertools.product(TicketState, ACTS))
+@pytest.mark.parametrize(("state", "act"), list(itertools.product(TicketState, ACTS)))
 def test_every_act_in_every_state(state: TicketState, act: TicketEventKind) -> None:
     if (state, act) in ALLOWED:
         assert by_hand(state, act) is ALLOWED[state, act]
