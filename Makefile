@@ -4,6 +4,9 @@
 VENV := .venv
 # Tests wait for processes and sockets more than they compute, so more of them run than there are cores.
 WORKERS := 4
+# Of make chaos; a seed repeats a run: make chaos SECONDS=60 SEED=7
+SECONDS := 300
+SEED :=
 PYTHON ?=
 export PYTHON
 
@@ -23,7 +26,7 @@ test-all: ## all tests, on every one of Python 3.11, 3.12 and 3.13 that this mac
 	@.ci/test-all $(ARGS)
 
 chaos: setup ## kill, stop, cut, fill and set back both sides under load, and count every report
-	$(VENV)/bin/python tests/chaos/chaos.py $(ARGS)
+	$(VENV)/bin/python tests/chaos/chaos.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 bench: setup ## every measurement: speed, latency, size
 	$(VENV)/bin/python tests/bench/run.py $(ARGS)

@@ -269,7 +269,7 @@ def main() -> int:
             outcome = chaos(run, Path(folder))
     if arguments.json:
         arguments.json.write_text(json.dumps(outcome.figures, indent=1) + "\n", encoding="utf-8")
-    print("\n".join(table(outcome)))
+    print("\n".join([*table(outcome), json.dumps(outcome.figures)]))
     return 1 if outcome.complaints else 0
 
 

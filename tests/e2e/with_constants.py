@@ -20,7 +20,8 @@ def replace(constant: str) -> None:
     name, _, text = rest.partition("=")
     module = importlib.import_module(module_name)
     name, _, field = name.partition(".")
-    before, number = getattr(module, name, None), float(text) if "." in text else int(text)
+    before: Any = getattr(module, name, None)
+    number = float(text) if "." in text else int(text)
     if isinstance(before, int | float) and not field:
         after: object = number
     elif field in _fields(before):
