@@ -21,6 +21,7 @@ COMMON_CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.absolute_max_metadata_size", 2 * MAX_METADATA_BYTES),
     ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
     ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.http2.bdp_probe", 0),  # a ping for nearly every message, to size windows that are large enough
 )
 """For channels and servers alike."""
 
