@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -96,13 +97,18 @@ class Intruder:
         self._call = self._channel.stream_stream(CONVERSE)(**more)
 
     async def send_bytes(self, data: bytes) -> None:
-        await asyncio.wait_for(self._call.write(data), PATIENCE_S)
+        """Send; a stream that the collector has ended takes it and drops it."""
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            await asyncio.wait_for(self._call.write(data), PATIENCE_S)
 
     async def send(self, **message: Any) -> None:
         await self.send_bytes(stream_pb2.Up(**message).SerializeToString())
 
     async def read(self, within_s: float = PATIENCE_S) -> stream_pb2.Down | None:
-        data = await asyncio.wait_for(self._call.read(), within_s)
+        try:
+            data = await asyncio.wait_for(self._call.read(), within_s)
+        except grpc.aio.AioRpcError:  # `ending` tells it
+            return None
         return stream_pb2.Down.FromString(data) if isinstance(data, bytes) else None
 
     async def read_until(self, kind: str, within_s: float = PATIENCE_S) -> Any:

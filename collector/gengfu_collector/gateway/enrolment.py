@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import grpc
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -99,7 +99,7 @@ class EnrolmentServicer:
             "GetChallenge": (self.challenge, enrolment_pb2.ChallengeRequest),
             "Recover": (self.recover, enrolment_pb2.RecoverRequest),
         }
-        methods = {name: _unary(method, request) for name, (method, request) in calls.items()}
+        methods = {name: self._unary(method, request) for name, (method, request) in calls.items()}
         return grpc.method_handlers_generic_handler(SERVICE, methods)
 
     async def authority(self, _request: enrolment_pb2.AuthorityRequest, context: Context) -> stream_pb2.Authority:
@@ -162,6 +162,18 @@ class EnrolmentServicer:
 
         return await self._guard(context, answer)
 
+    def _unary(self, method: Callable[..., Any], request: type[Message]) -> grpc.RpcMethodHandler[Any, Any]:
+        """A call whose bytes are read here: gRPC would log a traceback for every stranger's nonsense."""
+
+        async def serve(data: bytes, context: Context) -> Any:
+            try:
+                message = request.FromString(data)
+            except DecodeError:
+                return await self._guard(context, _refuse_unreadable)
+            return await method(message, context)
+
+        return grpc.unary_unary_rpc_method_handler(serve, response_serializer=lambda answer: answer.SerializeToString())
+
     def _told(self, issue: Issue) -> enrolment_pb2.Enrolled:
         return enrolment_pb2.Enrolled(
             agent_id=issue.agent.uid,
@@ -214,10 +226,8 @@ async def start_enrolment_server(
     return await start_listener(address, ENROL_FLAG, credentials, enrolment_options(), servicer.handler())
 
 
-def _unary(method: Callable[..., Any], request: type[Message]) -> grpc.RpcMethodHandler[Any, Any]:
-    return grpc.unary_unary_rpc_method_handler(
-        method, request_deserializer=request.FromString, response_serializer=lambda answer: answer.SerializeToString()
-    )
+async def _refuse_unreadable() -> None:
+    raise UsageError("this is not a message of the contract")
 
 
 def _status(error: Exception) -> tuple[grpc.StatusCode, str]:
