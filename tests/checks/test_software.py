@@ -1,0 +1,216 @@
+"""The software that is installed: judgement on samples, dpkg on this machine for real."""
+
+from __future__ import annotations
+
+import subprocess
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gengfu_checks import software
+from gengfu_checks.local import windows_registry
+from gengfu_checks.software import Software, of_bundle, of_uninstall_key, parse_dpkg, parse_rpm
+
+# Built after deb822(5) and the states in dpkg-query(1); the shapes are those of Debian 12's own status file.
+DPKG = b"""\
+Package: dpkg
+Essential: yes
+Status: install ok installed
+Maintainer: Dpkg Developers <debian-dpkg@lists.debian.org>
+Architecture: amd64
+Version: 1.21.22
+Description: Debian package management system
+ This package provides the low-level infrastructure.
+ Version: 9.9 of a continuation line is none
+
+Package: libc6
+Status: install ok installed
+Architecture: amd64
+Version: 2.36-9+deb12u10
+
+Package: libc6
+Status: hold ok installed
+Architecture: i386
+Version: 2.36-9+deb12u10
+
+Package: nano
+Status: deinstall ok config-files
+Architecture: amd64
+Version: 7.2-1
+
+Package: cups
+Status: install ok half-configured
+Architecture: amd64
+Version: 2.4.2-3
+
+Package: tzdata
+Status: install ok installed
+Architecture: all
+Version: 2025b-0
+
+Status: install ok installed
+Version: 1
+"""
+
+
+def test_packages_of_dpkg_are_those_that_are_there() -> None:
+    times = {"libc6:amd64": 10.0, "libc6:i386": 20.0, "tzdata": 30.0}
+    found = list(parse_dpkg(DPKG.splitlines(keepends=True), times.get))
+    assert [(s.name, s.version, s.installed_at_s) for s in found] == [
+        ("dpkg", "1.21.22", None),
+        ("libc6", "2.36-9+deb12u10", 10.0),
+        ("libc6:i386", "2.36-9+deb12u10", 20.0),
+        ("cups", "2.4.2-3", None),
+        ("tzdata", "2025b-0", 30.0),
+    ]
+    assert found[0].publisher == "Dpkg Developers <debian-dpkg@lists.debian.org>"
+    assert {s.source for s in found} == {"dpkg"}
+
+
+def test_hostile_names_are_shown_escaped_and_cut() -> None:
+    text = b"Package: a\xff\x1b[31m\nStatus: install ok installed\nVersion: " + b"9" * 5000 + b"\n"
+    (found,) = parse_dpkg([*text.splitlines(keepends=True)], lambda _: None)
+    assert found.name == r"a\xff\x1b[31m"
+    assert len(found.version) <= software.MAX_VERSION_CHARS
+
+
+def test_this_machine_has_what_dpkg_query_says(requires_program: Callable[[str, str], str]) -> None:
+    requires_program("dpkg-query", "apt-get install dpkg")
+    said = subprocess.run(
+        ["dpkg-query", "-W", "-f", "${db:Status-Status} ${Package} ${Version}\n"], check=True, capture_output=True
+    )
+    rows = (line.split(" ", 1) for line in said.stdout.decode().splitlines())
+    expected = sorted(row[1] for row in rows if row[0] == "installed")
+    found = [s for s in software.installed() if s.source == "dpkg"]
+    assert sorted(f"{s.name.partition(':')[0]} {s.version}" for s in found) == expected
+    assert all(s.installed_at_s is not None for s in found)
+
+
+def test_rpm_lines() -> None:
+    # Built after the manual of rpm's query format; the packages are those of a Rocky Linux 9.
+    text = (
+        "bash\t5.1.8-9.el9\tRocky Enterprise Software Foundation\t1715000000\n"
+        "openssl\t1:3.0.7-27.el9\t(none)\tsoon\n"
+        "gpg-pubkey\t350d275d-6279464b\t(none)\t1715000001\n"
+        "\n"
+        "broken line\n"
+    )
+    assert list(parse_rpm(text)) == [
+        Software("bash", "5.1.8-9.el9", "Rocky Enterprise Software Foundation", 1715000000.0, "rpm"),
+        Software("openssl", "1:3.0.7-27.el9", "", None, "rpm"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (
+            {"DisplayName": "7-Zip 24.08 (x64)", "DisplayVersion": "24.08", "Publisher": "Igor Pavlov"},
+            Software("7-Zip 24.08 (x64)", "24.08", "Igor Pavlov", None, "registry"),
+        ),
+        (
+            {"DisplayName": " Tool ", "InstallDate": "20240501", "DisplayVersion": 7},
+            Software("Tool", "", "", 1714521600.0, "registry"),
+        ),
+        ({"DisplayName": "Tool", "InstallDate": "20230231"}, Software("Tool", "", "", None, "registry")),
+        ({"DisplayName": "Part", "SystemComponent": 1}, None),
+        ({"DisplayName": "KB5031356", "ParentKeyName": "OperatingSystem"}, None),
+        ({"DisplayVersion": "1.0"}, None),
+        ({"DisplayName": ["not", "a", "text"]}, None),
+    ],
+)  # the names are those of Microsoft's page on the Uninstall key; the values are made up
+def test_uninstall_keys(values: dict[str, windows_registry.Value], expected: Software | None) -> None:
+    assert of_uninstall_key(values) == expected
+
+
+class FakeWinreg(types.ModuleType):
+    """The documented functions of winreg over nested dictionaries; no recording."""
+
+    KEY_READ, KEY_WOW64_64KEY, KEY_WOW64_32KEY = 1, 2, 4
+    HKEY_LOCAL_MACHINE, HKEY_USERS = "HKLM", "HKU"
+
+    def __init__(self, keys: dict[tuple[str, str], dict[str, object]]) -> None:
+        super().__init__("winreg")
+        self.keys = keys
+
+    def OpenKeyEx(self, hive: str, key: str, _reserved: int, access: int) -> FakeHandle:  # noqa: N802
+        name = (f"{hive}32" if access & 4 and (f"{hive}32", key) in self.keys else hive, key)
+        if name not in self.keys:
+            raise FileNotFoundError(2, "no such key")
+        return FakeHandle(self, *name)
+
+    def QueryInfoKey(self, handle: FakeHandle) -> tuple[int, int, int]:  # noqa: N802
+        return len(handle.children()), len(self.keys[handle.hive, handle.key]), 0
+
+    def EnumKey(self, handle: FakeHandle, number: int) -> str:  # noqa: N802
+        return handle.children()[number]
+
+    def EnumValue(self, handle: FakeHandle, number: int) -> tuple[str, object, int]:  # noqa: N802
+        return (*list(self.keys[handle.hive, handle.key].items())[number], 1)
+
+    def QueryValueEx(self, handle: FakeHandle, name: str) -> tuple[object, int]:  # noqa: N802
+        if name not in self.keys[handle.hive, handle.key]:
+            raise FileNotFoundError(2, "no such value")
+        return self.keys[handle.hive, handle.key][name], 1
+
+
+class FakeHandle:
+    def __init__(self, registry: FakeWinreg, hive: str, key: str) -> None:
+        self.registry, self.hive, self.key = registry, hive, key
+
+    def children(self) -> list[str]:
+        prefix = f"{self.key}\\" if self.key else ""
+        below = [k[len(prefix) :] for h, k in self.registry.keys if h == self.hive and k.startswith(prefix) and k]
+        return [name for name in below if name and "\\" not in name]
+
+    def __enter__(self) -> FakeHandle:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+UNINSTALL = r"SOFTWARE\Microsoft\Windows\CurrentVersion\Uninstall"
+
+
+def test_the_registry_is_read_in_both_views_and_for_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys: dict[tuple[str, str], dict[str, object]] = {
+        ("HKLM", UNINSTALL): {},
+        ("HKLM", rf"{UNINSTALL}\a"): {"DisplayName": "Sixty-four", "DisplayVersion": "1.2.3"},
+        ("HKLM", rf"{UNINSTALL}\part"): {"DisplayName": "Part", "SystemComponent": 1},
+        ("HKLM32", UNINSTALL): {},
+        ("HKLM32", rf"{UNINSTALL}\b"): {"DisplayName": "Thirty-two"},
+        ("HKU", ""): {},
+        ("HKU", "S-1-5-21-1"): {},
+        ("HKU", "S-1-5-21-1_Classes"): {},
+        ("HKU", rf"S-1-5-21-1\{UNINSTALL}"): {},
+        ("HKU", rf"S-1-5-21-1\{UNINSTALL}\c"): {"DisplayName": "A user's own"},
+    }
+    monkeypatch.setitem(__import__("sys").modules, "winreg", FakeWinreg(keys))
+    monkeypatch.setattr(software, "sources", lambda: ("registry",))
+    assert [(s.name, s.version) for s in software.installed()] == [
+        ("Sixty-four", "1.2.3"),
+        ("Thirty-two", ""),
+        ("A user's own", ""),
+    ]
+
+
+def test_application_bundles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Property lists built after Apple's page on the Info.plist keys.
+    for place, text in (
+        ("Safari Maker.app", "<key>CFBundleName</key><string>Maker</string>"),
+        ("Utilities/Tool.app", "<key>CFBundleShortVersionString</key><string>3.1</string>"),
+        ("Broken.app", None),
+    ):
+        contents = tmp_path / place / "Contents"
+        contents.mkdir(parents=True)
+        if text is not None:
+            (contents / "Info.plist").write_text(
+                f'<?xml version="1.0"?><plist version="1.0"><dict>{text}</dict></plist>'
+            )
+    monkeypatch.setattr(software, "APPLICATIONS", tmp_path)
+    monkeypatch.setattr(software, "sources", lambda: ("applications",))
+    assert [(s.name, s.version) for s in software.installed()] == [("Broken", ""), ("Maker", ""), ("Tool", "3.1")]
+    assert of_bundle("X", ["no", "dictionary"]) == Software("X", "", "", None, "applications")
