@@ -16,15 +16,8 @@ from gengfu_checks.codes import CHECK_BAD_VALUE, CHECK_CRASHED, CHECK_NEEDS_RIGH
 from gengfu_checks.errors import CannotMeasure, CheckError, ExtraMissing, SettingError
 from gengfu_checks.model import CODE_PATTERN, METRIC_PATTERN, Fact, Finding, Measurement, Problem, Status
 from gengfu_checks.threshold import judge
-from gengfu_proto.convert.report import (
-    MAX_FACT_CHARACTERS,
-    MAX_FACTS,
-    MAX_FINDINGS,
-    MAX_ITEM_CHARACTERS,
-    MAX_METRICS,
-    MAX_NAME_CHARACTERS,
-    MAX_SHAPE_BYTES,
-)
+from gengfu_proto.convert.facts import MAX_FACT_CHARACTERS, MAX_ITEM_CHARACTERS, MAX_NAME_CHARACTERS
+from gengfu_proto.convert.report import MAX_FACTS, MAX_FINDINGS, MAX_METRICS, MAX_SHAPE_BYTES
 from gengfu_proto.text import shorten
 
 MAX_ERROR_CHARS = 300

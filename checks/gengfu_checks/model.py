@@ -20,6 +20,9 @@ METRIC_PATTERN = re.compile(r"[a-z][a-z0-9_]*")
 
 OK_CODE = "ok"
 
+MAX_KEEP_BYTES = 128 * 1024
+"""How much a check may keep from run to run, as JSON in UTF-8."""
+
 
 class Status(enum.IntEnum):
     """Status of a finding; the numbers are the exit codes of monitoring plugins."""
@@ -123,6 +126,28 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class InventoryEntry:
+    """One thing that a machine has: hardware, its system, a program.
+
+    `key` names the thing itself, not its place in a list, so that it stays what it is from look to look
+    (`disk/serial/S3Z9NB0K`). `facts` say what is known of it: sizes in `_bytes`, serial numbers as written.
+    """
+
+    key: str
+    category: str
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadCategory:
+    """A category of the inventory that could not be looked at as a whole, and why: guide code and its facts."""
+
+    category: str
+    code: str
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Metric:
     """A declared metric of a check, exported as `gengfu_<kind>_<name>`."""
 
@@ -179,6 +204,9 @@ class Context:
     """What a check gets for one run.
 
     `memory` belongs to this check instance and lives as long as the agent process: keep counters of the last run here.
+    `keep` outlives the process: what JSON can hold (no tuples, no sets), at most MAX_KEEP_BYTES of it. A run gets what the
+    last run that had a result left, and what a run leaves counts together with its findings or not at all. It stays when
+    settings change and begins empty on the command line: a check must do with any of it missing.
     `now` is wall-clock seconds, `monotonic` a clock that also counts suspended time where the platform has one.
     `deadline_s` is what is left for the whole run; a check that may hang on one item bounds that item itself.
     """
@@ -188,6 +216,7 @@ class Context:
     now: Callable[[], float]
     monotonic: Callable[[], float]
     deadline_s: float
+    keep: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,18 @@ MAX_STREAM_SHAPES = 4_096
 MAX_STREAM_SHAPES_BYTES = 4 * 1024 * 1024
 """Of all shapes that one stream may bring; an agent that comes near starts a new stream."""
 
+MAX_INVENTORY_ENTRIES = 1_000
+"""Of one report, removed ones included; more go into several."""
+MAX_INVENTORY_PARTS = 20
+MAX_INVENTORY_FACTS = 24
+"""Of one entry."""
+MAX_INVENTORY_UNREAD = 16
+MAX_INVENTORY_KEY_CHARACTERS = 256
+MAX_INVENTORY_TEXT_CHARACTERS = 256
+"""Of one fact."""
+MAX_INVENTORY_PART_BYTES = 256 * 1024
+"""Where the sender begins another part: well below what a report may hold."""
+
 HEARTBEATS_TO_SILENCE = 3
 SILENCE_GRACE_S = 5.0
 """A stream on which nothing came for that many heartbeats and this long is dead, seen from either end."""

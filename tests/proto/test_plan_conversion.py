@@ -13,8 +13,8 @@ from strategies import PLANS, any_message, damaged
 
 from gengfu_checks.model import Threshold
 from gengfu_proto.convert import plan as wire
+from gengfu_proto.convert.facts import MAX_ITEM_CHARACTERS, MAX_NAME_CHARACTERS
 from gengfu_proto.convert.plan import Plan, PlannedCheck, decode_plan, encode_plan
-from gengfu_proto.convert.report import MAX_ITEM_CHARACTERS, MAX_NAME_CHARACTERS
 from gengfu_proto.errors import LimitExceeded, MalformedMessage, MessageError
 from gengfu_proto.v1 import plan_pb2
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from strategies import any_message, damaged, runs
 
 from gengfu_checks.model import Fact, Finding, MetricType, Status
+from gengfu_proto.convert import facts as parts
 from gengfu_proto.convert import report as wire
 from gengfu_proto.errors import LimitExceeded, MalformedMessage, MessageError
 from gengfu_proto.v1 import report_pb2
@@ -102,8 +103,8 @@ def test_texts_longer_than_the_wire_allows_are_cut_by_the_sender() -> None:
     encoded = encode(finding(item="i" * 10_000, facts={"label": "f" * 10_000}))
     (found,) = wire.decode_shape(encoded.shape).findings
     assert re.fullmatch(r"i+…~[0-9a-f]{8}", found.item)
-    assert len(found.item) == wire.MAX_ITEM_CHARACTERS
-    assert found.facts["label"] == "f" * (wire.MAX_FACT_CHARACTERS - 1) + "…"
+    assert len(found.item) == parts.MAX_ITEM_CHARACTERS
+    assert found.facts["label"] == "f" * (parts.MAX_FACT_CHARACTERS - 1) + "…"
 
 
 def test_a_whole_number_too_big_for_the_wire_goes_as_an_inexact_one() -> None:
@@ -272,19 +273,23 @@ def with_body_bytes(count: int) -> bytes:
         (wire.decode_shape, with_findings, wire.MAX_FINDINGS),
         (wire.decode_shape, with_metrics, wire.MAX_METRICS),
         (wire.decode_shape, with_facts, wire.MAX_FACTS),
-        (wire.decode_shape, lambda n: shape_message(check="c" * n).SerializeToString(), wire.MAX_NAME_CHARACTERS),
-        (wire.decode_shape, lambda n: shape_message(target="t" * n).SerializeToString(), wire.MAX_ITEM_CHARACTERS),
+        (wire.decode_shape, lambda n: shape_message(check="c" * n).SerializeToString(), parts.MAX_NAME_CHARACTERS),
+        (
+            wire.decode_shape,
+            lambda n: shape_message(target="t" * n).SerializeToString(),
+            parts.MAX_ITEM_CHARACTERS,
+        ),
         (
             wire.decode_shape,
             lambda n: shape_message(findings=[part(item="夫" * n)]).SerializeToString(),
-            wire.MAX_ITEM_CHARACTERS,
+            parts.MAX_ITEM_CHARACTERS,
         ),
         (
             wire.decode_shape,
             lambda n: shape_message(
                 findings=[part(facts=[report_pb2.Fact(name="a", text="夫" * n)])]
             ).SerializeToString(),
-            wire.MAX_FACT_CHARACTERS,
+            parts.MAX_FACT_CHARACTERS,
         ),
         (wire.decode_body, with_runs, wire.MAX_RUNS),
         (wire.decode_body, with_ranges, wire.MAX_GAP_RANGES),

@@ -15,8 +15,9 @@ from gengfu_collector.fleet.classes import ASSET_CLASSES, LABEL_PATTERN
 from gengfu_collector.fleet.matching import CLASS, Match
 from gengfu_collector.fleet.toml_lines import KeyPath
 from gengfu_collector.fleet.toml_table import Table, did_you_mean, shown, unknown_word
+from gengfu_proto.convert.facts import MAX_NAME_CHARACTERS
 from gengfu_proto.convert.plan import MAX_CHECKS, MIN_EVERY_S
-from gengfu_proto.convert.report import CHECK_NAME_PATTERN, MAX_NAME_CHARACTERS
+from gengfu_proto.convert.report import CHECK_NAME_PATTERN
 
 PROFILE_KEYS = ("name", "match", "check", "absence")
 CHECK_KEYS = (

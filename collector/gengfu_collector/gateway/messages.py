@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from gengfu_collector.intake.copies import MAX_INSTANCE_BYTES
 from gengfu_collector.intake.greeting import Greeted, Hello
 from gengfu_collector.intake.submission import Outcome, RejectionReason, Submission
-from gengfu_proto.convert.report import MAX_NAME_CHARACTERS
+from gengfu_proto.convert.facts import MAX_NAME_CHARACTERS
 from gengfu_proto.errors import MalformedMessage
 from gengfu_proto.text import clean
 from gengfu_proto.v1 import report_pb2, stream_pb2

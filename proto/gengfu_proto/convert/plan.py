@@ -17,7 +17,8 @@ from gengfu_checks.model import (
     SettingValue,
     Threshold,
 )
-from gengfu_proto.convert.report import CHECK_NAME_PATTERN, MAX_ITEM_CHARACTERS, MAX_NAME_CHARACTERS
+from gengfu_proto.convert.facts import MAX_ITEM_CHARACTERS, MAX_NAME_CHARACTERS
+from gengfu_proto.convert.report import CHECK_NAME_PATTERN, MAX_EVERY_S
 from gengfu_proto.errors import LimitExceeded, MalformedMessage
 from gengfu_proto.text import clean
 from gengfu_proto.v1 import plan_pb2, report_pb2
@@ -28,6 +29,7 @@ MAX_SETTINGS = 64
 MAX_SETTING_CHARACTERS = 4_096
 MAX_LIST_TEXTS = 500
 MIN_EVERY_S = 1.0
+MIN_INVENTORY_EVERY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,8 @@ class Plan:
     checks: tuple[PlannedCheck, ...]
     flush_after_s: float = 5.0
     version: str = ""
+    inventory_every_s: float = 0.0
+    """How often to look at hardware and software; 0 is never."""
 
 
 def encode_plan(plan: Plan) -> bytes:
@@ -57,6 +61,7 @@ def encode_plan(plan: Plan) -> bytes:
     message = plan_pb2.Plan(
         checks=[_encode_check(check) for check in plan.checks],
         flush_after_ms=round(plan.flush_after_s * 1000),
+        inventory_every_ms=round(plan.inventory_every_s * 1000),
     )
     message.version = hashlib.sha256(message.SerializeToString(deterministic=True)).hexdigest()[:12]
     return message.SerializeToString(deterministic=True)
@@ -79,7 +84,16 @@ def decode_plan(data: bytes) -> Plan:
     if len({check.name for check in checks}) != len(checks):
         raise MalformedMessage("a plan names one check twice")
     version = clean(message.version, MAX_NAME_CHARACTERS, "plan version")
-    return Plan(checks=checks, flush_after_s=message.flush_after_ms / 1000, version=version)
+    return Plan(
+        checks=checks,
+        flush_after_s=message.flush_after_ms / 1000,
+        version=version,
+        inventory_every_s=_inventory_every_s(message.inventory_every_ms),
+    )
+
+
+def _inventory_every_s(every_ms: int) -> float:
+    return min(max(every_ms / 1000, MIN_INVENTORY_EVERY_S), MAX_EVERY_S) if every_ms else 0.0
 
 
 def _encode_check(check: PlannedCheck) -> plan_pb2.PlannedCheck:

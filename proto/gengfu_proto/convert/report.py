@@ -21,8 +21,16 @@ from gengfu_checks.model import (
     MetricType,
     Status,
 )
+from gengfu_proto.convert.facts import (
+    MAX_ITEM_CHARACTERS,
+    decode_fact,
+    encode_fact,
+    encode_item,
+    matching,
+)
+from gengfu_proto.convert.inventory import Inventory, decode_inventory
 from gengfu_proto.errors import LimitExceeded, MalformedMessage
-from gengfu_proto.text import clean, shorten
+from gengfu_proto.text import clean
 from gengfu_proto.v1 import report_pb2
 
 SHAPE_ID_BYTES = 16
@@ -35,9 +43,6 @@ MAX_REPORT_FINDINGS = 10_000
 MAX_METRICS = 256
 MAX_FACTS = 32
 MAX_RUNS = 256
-MAX_NAME_CHARACTERS = 128
-MAX_ITEM_CHARACTERS = 256
-MAX_FACT_CHARACTERS = 1_024
 MAX_GAP_RANGES = 10_000
 MAX_EVERY_S = 32 * 86400.0
 
@@ -106,11 +111,12 @@ class GapRecord:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A report's body. `kind` is the name of the wire's oneof; runs and gap are filled for their kinds."""
+    """A report's body. `kind` is the name of the wire's oneof; runs, gap and inventory are filled for their kinds."""
 
     kind: str
     runs: tuple[Run, ...] = ()
     gap: GapRecord | None = None
+    inventory: Inventory | None = None
 
 
 def shape_id_of(shape: bytes) -> bytes:
@@ -184,6 +190,8 @@ def decode_body(data: bytes) -> Body:
         return Body(kind, runs=_decode_runs(message.findings.runs))
     if kind == "gap":
         return Body(kind, gap=_decode_gap(message.gap))
+    if kind == "inventory":
+        return Body(kind, inventory=decode_inventory(message.inventory))
     if kind == "patrol_record":
         return Body(kind, runs=_decode_runs(message.patrol_record.runs))
     return Body(kind)
@@ -202,7 +210,7 @@ def decode_shape(data: bytes) -> Shape:
             f"shape with {len(message.findings)} findings and {len(message.metric_names)} metric names, "
             f"at most {MAX_FINDINGS} and {MAX_METRICS} are allowed"
         )
-    names = [_matching(METRIC_PATTERN, name, "metric name") for name in message.metric_names]
+    names = [matching(METRIC_PATTERN, name, "metric name") for name in message.metric_names]
     if len(message.metric_types) != len(names):
         raise MalformedMessage("a shape has one type for every metric name")
     findings = tuple(_decode_finding(finding, names) for finding in message.findings)
@@ -210,8 +218,8 @@ def decode_shape(data: bytes) -> Shape:
         raise MalformedMessage("a shape names one item twice")
     return Shape(
         id=shape_id_of(data),
-        check=_matching(CHECK_NAME_PATTERN, message.check, "check name"),
-        kind=_matching(METRIC_PATTERN, message.kind, "check kind"),
+        check=matching(CHECK_NAME_PATTERN, message.check, "check name"),
+        kind=matching(METRIC_PATTERN, message.kind, "check kind"),
         every_s=min(message.every_ms / 1000, MAX_EVERY_S),
         target=clean(message.target, MAX_ITEM_CHARACTERS, "target"),
         findings=findings,
@@ -240,10 +248,10 @@ def findings_of(shape: Shape, run: Run) -> list[Finding]:
 
 def _encode_finding(finding: Finding, index: Mapping[str, int]) -> report_pb2.FindingShape:
     message = report_pb2.FindingShape(
-        item=_encode_item(finding.item),
+        item=encode_item(finding.item),
         status=int(finding.status),  # type: ignore[arg-type]
         code=finding.code,
-        facts=[_encode_fact(name, value) for name, value in finding.facts.items()],
+        facts=[encode_fact(name, value) for name, value in finding.facts.items()],
         metrics=[index[name] for name in finding.metrics],
     )
     if finding.breach is not None:
@@ -251,25 +259,6 @@ def _encode_finding(finding: Finding, index: Mapping[str, int]) -> report_pb2.Fi
         message.breach.limit = finding.breach.limit
         message.breach.direction = _DIRECTIONS.index(finding.breach.direction)  # type: ignore[assignment]
     return message
-
-
-def _encode_item(item: str) -> str:
-    if len(item) <= MAX_ITEM_CHARACTERS and clean(item, MAX_ITEM_CHARACTERS, "item") == item:
-        return item
-    # Two items that differ only in what the wire cannot hold (a file name need not be valid Unicode) stay two.
-    mark = hashlib.sha256(item.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    shown = shorten(item, MAX_ITEM_CHARACTERS - len(mark) - 1)
-    return f"{clean(shown, MAX_ITEM_CHARACTERS, 'item')}~{mark}"
-
-
-def _encode_fact(name: str, value: Fact) -> report_pb2.Fact:
-    if isinstance(value, bool):
-        return report_pb2.Fact(name=name, boolean=value)
-    if isinstance(value, int) and -(2**63) <= value < 2**63:
-        return report_pb2.Fact(name=name, integer=value)
-    if isinstance(value, (int, float)):
-        return report_pb2.Fact(name=name, number=float(value))
-    return report_pb2.Fact(name=name, text=clean(shorten(value, MAX_FACT_CHARACTERS), MAX_FACT_CHARACTERS, "fact"))
 
 
 def _decode_runs(messages: Sequence[report_pb2.CheckRun]) -> tuple[Run, ...]:
@@ -312,7 +301,7 @@ def _decode_finding(message: report_pb2.FindingShape, names: Sequence[str]) -> F
         raise MalformedMessage("a finding refers to a metric that the shape does not name, or to one twice")
     breach = None
     if message.HasField("breach"):
-        metric = _matching(METRIC_PATTERN, message.breach.metric, "metric name")
+        metric = matching(METRIC_PATTERN, message.breach.metric, "metric name")
         direction = _DIRECTIONS[1 if message.breach.direction == report_pb2.DIRECTION_BELOW else 0]
         if not math.isfinite(message.breach.limit):
             raise MalformedMessage("a limit is not a finite number")
@@ -320,29 +309,8 @@ def _decode_finding(message: report_pb2.FindingShape, names: Sequence[str]) -> F
     return FindingShape(
         item=clean(message.item, MAX_ITEM_CHARACTERS, "item"),
         status=Status(message.status),
-        code=_matching(CODE_PATTERN, message.code, "code"),
-        facts={_matching(METRIC_PATTERN, fact.name, "fact name"): _decode_fact(fact) for fact in message.facts},
+        code=matching(CODE_PATTERN, message.code, "code"),
+        facts={matching(METRIC_PATTERN, fact.name, "fact name"): decode_fact(fact) for fact in message.facts},
         metrics=tuple(names[i] for i in message.metrics),
         breach=breach,
     )
-
-
-def _decode_fact(message: report_pb2.Fact) -> Fact:
-    match message.WhichOneof("value"):
-        case "text":
-            return clean(message.text, MAX_FACT_CHARACTERS, "fact")
-        case "integer":
-            return message.integer
-        case "number" if math.isfinite(message.number):
-            return message.number
-        case "boolean":
-            return message.boolean
-    raise MalformedMessage(f"fact {message.name!r} has no value that can be read")
-
-
-def _matching(pattern: re.Pattern[str], text: str, what: str) -> str:
-    if len(text) > MAX_NAME_CHARACTERS:
-        raise LimitExceeded(f"{what} of {len(text)} characters, at most {MAX_NAME_CHARACTERS} are allowed")
-    if pattern.fullmatch(text) is None:
-        raise MalformedMessage(f"{text!r} is not a {what}")
-    return text

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from gengfu_proto.v1 import report_pb2 as gengfu__proto_dot_v1_dot_report__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1agengfu_proto/v1/plan.proto\x12\tgengfu.v1\x1a\x1cgengfu_proto/v1/report.proto\"^\n\x04Plan\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\'\n\x06\x63hecks\x18\x02 \x03(\x0b\x32\x17.gengfu.v1.PlannedCheck\x12\x16\n\x0e\x66lush_after_ms\x18\x03 \x01(\x04J\x04\x08\x04\x10\x10\"\x93\x02\n\x0cPlannedCheck\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x10\n\x08\x65very_ms\x18\x03 \x01(\x04\x12\x12\n\ntimeout_ms\x18\x04 \x01(\x04\x12\x37\n\x08settings\x18\x05 \x03(\x0b\x32%.gengfu.v1.PlannedCheck.SettingsEntry\x12(\n\nthresholds\x18\x06 \x03(\x0b\x32\x14.gengfu.v1.Threshold\x12\x0e\n\x06target\x18\x07 \x01(\t\x1aH\n\rSettingsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.gengfu.v1.SettingValue:\x02\x38\x01J\x04\x08\x08\x10\x10\"\x8f\x01\n\x0cSettingValue\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x11\n\x07integer\x18\x02 \x01(\x12H\x00\x12\x10\n\x06number\x18\x03 \x01(\x01H\x00\x12\x11\n\x07\x62oolean\x18\x04 \x01(\x08H\x00\x12(\n\ttext_list\x18\x05 \x01(\x0b\x32\x13.gengfu.v1.TextListH\x00\x42\x07\n\x05valueJ\x04\x08\x06\x10\n\"\x19\n\x08TextList\x12\r\n\x05texts\x18\x01 \x03(\t\"\xd8\x01\n\tThreshold\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\'\n\tdirection\x18\x03 \x01(\x0e\x32\x14.gengfu.v1.Direction\x12\x14\n\x07warning\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\x08\x63ritical\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\nhysteresis\x18\x06 \x01(\x01\x12$\n\x05items\x18\x07 \x03(\x0b\x32\x15.gengfu.v1.ItemLimitsB\n\n\x08_warningB\x0b\n\t_criticalJ\x04\x08\x08\x10\x10\"`\n\nItemLimits\x12\x0c\n\x04item\x18\x01 \x01(\t\x12\x14\n\x07warning\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\x08\x63ritical\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\n\n\x08_warningB\x0b\n\t_critical\"\x93\x01\n\x0bPatrolOrder\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x0e\n\x06patrol\x18\x02 \x01(\t\x12\r\n\x05round\x18\x03 \x01(\t\x12\'\n\x06\x63hecks\x18\x04 \x03(\x0b\x32\x17.gengfu.v1.PlannedCheck\x12\x11\n\tdue_by_ms\x18\x05 \x01(\x12\x12\x11\n\tquestions\x18\x06 \x03(\tJ\x04\x08\x07\x10\x10\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1agengfu_proto/v1/plan.proto\x12\tgengfu.v1\x1a\x1cgengfu_proto/v1/report.proto\"z\n\x04Plan\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\'\n\x06\x63hecks\x18\x02 \x03(\x0b\x32\x17.gengfu.v1.PlannedCheck\x12\x16\n\x0e\x66lush_after_ms\x18\x03 \x01(\x04\x12\x1a\n\x12inventory_every_ms\x18\x04 \x01(\x04J\x04\x08\x05\x10\x10\"\x93\x02\n\x0cPlannedCheck\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x10\n\x08\x65very_ms\x18\x03 \x01(\x04\x12\x12\n\ntimeout_ms\x18\x04 \x01(\x04\x12\x37\n\x08settings\x18\x05 \x03(\x0b\x32%.gengfu.v1.PlannedCheck.SettingsEntry\x12(\n\nthresholds\x18\x06 \x03(\x0b\x32\x14.gengfu.v1.Threshold\x12\x0e\n\x06target\x18\x07 \x01(\t\x1aH\n\rSettingsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.gengfu.v1.SettingValue:\x02\x38\x01J\x04\x08\x08\x10\x10\"\x8f\x01\n\x0cSettingValue\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x11\n\x07integer\x18\x02 \x01(\x12H\x00\x12\x10\n\x06number\x18\x03 \x01(\x01H\x00\x12\x11\n\x07\x62oolean\x18\x04 \x01(\x08H\x00\x12(\n\ttext_list\x18\x05 \x01(\x0b\x32\x13.gengfu.v1.TextListH\x00\x42\x07\n\x05valueJ\x04\x08\x06\x10\n\"\x19\n\x08TextList\x12\r\n\x05texts\x18\x01 \x03(\t\"\xd8\x01\n\tThreshold\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\'\n\tdirection\x18\x03 \x01(\x0e\x32\x14.gengfu.v1.Direction\x12\x14\n\x07warning\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\x08\x63ritical\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\nhysteresis\x18\x06 \x01(\x01\x12$\n\x05items\x18\x07 \x03(\x0b\x32\x15.gengfu.v1.ItemLimitsB\n\n\x08_warningB\x0b\n\t_criticalJ\x04\x08\x08\x10\x10\"`\n\nItemLimits\x12\x0c\n\x04item\x18\x01 \x01(\t\x12\x14\n\x07warning\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\x08\x63ritical\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\n\n\x08_warningB\x0b\n\t_critical\"\x93\x01\n\x0bPatrolOrder\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x0e\n\x06patrol\x18\x02 \x01(\t\x12\r\n\x05round\x18\x03 \x01(\t\x12\'\n\x06\x63hecks\x18\x04 \x03(\x0b\x32\x17.gengfu.v1.PlannedCheck\x12\x11\n\tdue_by_ms\x18\x05 \x01(\x12\x12\x11\n\tquestions\x18\x06 \x03(\tJ\x04\x08\x07\x10\x10\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,19 +35,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PLANNEDCHECK_SETTINGSENTRY']._loaded_options = None
   _globals['_PLANNEDCHECK_SETTINGSENTRY']._serialized_options = b'8\001'
   _globals['_PLAN']._serialized_start=71
-  _globals['_PLAN']._serialized_end=165
-  _globals['_PLANNEDCHECK']._serialized_start=168
-  _globals['_PLANNEDCHECK']._serialized_end=443
-  _globals['_PLANNEDCHECK_SETTINGSENTRY']._serialized_start=365
-  _globals['_PLANNEDCHECK_SETTINGSENTRY']._serialized_end=437
-  _globals['_SETTINGVALUE']._serialized_start=446
-  _globals['_SETTINGVALUE']._serialized_end=589
-  _globals['_TEXTLIST']._serialized_start=591
-  _globals['_TEXTLIST']._serialized_end=616
-  _globals['_THRESHOLD']._serialized_start=619
-  _globals['_THRESHOLD']._serialized_end=835
-  _globals['_ITEMLIMITS']._serialized_start=837
-  _globals['_ITEMLIMITS']._serialized_end=933
-  _globals['_PATROLORDER']._serialized_start=936
-  _globals['_PATROLORDER']._serialized_end=1083
+  _globals['_PLAN']._serialized_end=193
+  _globals['_PLANNEDCHECK']._serialized_start=196
+  _globals['_PLANNEDCHECK']._serialized_end=471
+  _globals['_PLANNEDCHECK_SETTINGSENTRY']._serialized_start=393
+  _globals['_PLANNEDCHECK_SETTINGSENTRY']._serialized_end=465
+  _globals['_SETTINGVALUE']._serialized_start=474
+  _globals['_SETTINGVALUE']._serialized_end=617
+  _globals['_TEXTLIST']._serialized_start=619
+  _globals['_TEXTLIST']._serialized_end=644
+  _globals['_THRESHOLD']._serialized_start=647
+  _globals['_THRESHOLD']._serialized_end=863
+  _globals['_ITEMLIMITS']._serialized_start=865
+  _globals['_ITEMLIMITS']._serialized_end=961
+  _globals['_PATROLORDER']._serialized_start=964
+  _globals['_PATROLORDER']._serialized_end=1111
 # @@protoc_insertion_point(module_scope)

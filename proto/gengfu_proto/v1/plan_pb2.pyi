@@ -28,10 +28,13 @@ class Plan(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     CHECKS_FIELD_NUMBER: _builtins.int
     FLUSH_AFTER_MS_FIELD_NUMBER: _builtins.int
+    INVENTORY_EVERY_MS_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """changes when, and only when, the content does"""
     flush_after_ms: _builtins.int
     """findings without news may wait this long to share a report"""
+    inventory_every_ms: _builtins.int
+    """how often to look at hardware and software; 0: not at all"""
     @_builtins.property
     def checks(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedCheck]: ...
     def __init__(
@@ -40,10 +43,11 @@ class Plan(_message.Message):
         version: _builtins.str = ...,
         checks: _abc.Iterable[Global___PlannedCheck] | None = ...,
         flush_after_ms: _builtins.int = ...,
+        inventory_every_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checks", b"checks", "flush_after_ms", b"flush_after_ms", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checks", b"checks", "flush_after_ms", b"flush_after_ms", "inventory_every_ms", b"inventory_every_ms", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -521,7 +521,7 @@ Global___ChecklistAnswer: _TypeAlias = ChecklistAnswer  # noqa: Y015
 
 @_typing.final
 class Inventory(_message.Message):
-    """Hardware and software of a machine: a full snapshot, then only changes."""
+    """Hardware and software of a machine: a full snapshot, then only changes; a look that found none says so, too."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -529,13 +529,31 @@ class Inventory(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     ENTRIES_FIELD_NUMBER: _builtins.int
     REMOVED_KEYS_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    UNREAD_FIELD_NUMBER: _builtins.int
+    MEASURED_AT_MS_FIELD_NUMBER: _builtins.int
+    CPU_MS_FIELD_NUMBER: _builtins.int
     full: _builtins.bool
     generation: _builtins.int
-    """counts snapshots and changes of this agent"""
+    """counts snapshots and changes of this agent; a look without changes repeats the last one"""
+    part: _builtins.int
+    """of a full snapshot that is sent in several reports: 1, 2 ... `parts`; 0 and 1 are the same"""
+    parts: _builtins.int
+    """0 and 1 are the same"""
+    measured_at_ms: _builtins.int
+    cpu_ms: _builtins.int
+    """CPU time that the look took"""
     @_builtins.property
-    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___InventoryEntry]: ...
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___InventoryEntry]:
+        """new or changed, each as a whole"""
+
     @_builtins.property
     def removed_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def unread(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnreadCategory]:
+        """what could not be looked at as a whole; entries known from before stay"""
+
     def __init__(
         self,
         *,
@@ -543,10 +561,15 @@ class Inventory(_message.Message):
         generation: _builtins.int = ...,
         entries: _abc.Iterable[Global___InventoryEntry] | None = ...,
         removed_keys: _abc.Iterable[_builtins.str] | None = ...,
+        part: _builtins.int = ...,
+        parts: _builtins.int = ...,
+        unread: _abc.Iterable[Global___UnreadCategory] | None = ...,
+        measured_at_ms: _builtins.int = ...,
+        cpu_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "full", b"full", "generation", b"generation", "removed_keys", b"removed_keys"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_ms", b"cpu_ms", "entries", b"entries", "full", b"full", "generation", b"generation", "measured_at_ms", b"measured_at_ms", "part", b"part", "parts", b"parts", "removed_keys", b"removed_keys", "unread", b"unread"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -579,6 +602,33 @@ class InventoryEntry(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___InventoryEntry: _TypeAlias = InventoryEntry  # noqa: Y015
+
+@_typing.final
+class UnreadCategory(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CATEGORY_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    FACTS_FIELD_NUMBER: _builtins.int
+    category: _builtins.str
+    code: _builtins.str
+    """why, such as check.needs_rights"""
+    @_builtins.property
+    def facts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fact]: ...
+    def __init__(
+        self,
+        *,
+        category: _builtins.str = ...,
+        code: _builtins.str = ...,
+        facts: _abc.Iterable[Global___Fact] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "code", b"code", "facts", b"facts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnreadCategory: _TypeAlias = UnreadCategory  # noqa: Y015
 
 @_typing.final
 class Trap(_message.Message):

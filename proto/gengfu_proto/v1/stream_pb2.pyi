@@ -160,6 +160,7 @@ class Down(_message.Message):
     DRAIN_FIELD_NUMBER: _builtins.int
     CERTIFICATE_FIELD_NUMBER: _builtins.int
     AUTHORITY_FIELD_NUMBER: _builtins.int
+    INVENTORY_REQUEST_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
     @_builtins.property
@@ -176,6 +177,8 @@ class Down(_message.Message):
     def certificate(self) -> Global___Certificate: ...
     @_builtins.property
     def authority(self) -> Global___Authority: ...
+    @_builtins.property
+    def inventory_request(self) -> Global___InventoryRequest: ...
     def __init__(
         self,
         *,
@@ -187,12 +190,13 @@ class Down(_message.Message):
         drain: Global___Drain | None = ...,
         certificate: Global___Certificate | None = ...,
         authority: Global___Authority | None = ...,
+        inventory_request: Global___InventoryRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledgement", b"acknowledgement", "authority", b"authority", "certificate", b"certificate", "credit", b"credit", "drain", b"drain", "message", b"message", "patrol_order", b"patrol_order", "plan", b"plan", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledgement", b"acknowledgement", "authority", b"authority", "certificate", b"certificate", "credit", b"credit", "drain", b"drain", "inventory_request", b"inventory_request", "message", b"message", "patrol_order", b"patrol_order", "plan", b"plan", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgement", b"acknowledgement", "authority", b"authority", "certificate", b"certificate", "credit", b"credit", "drain", b"drain", "message", b"message", "patrol_order", b"patrol_order", "plan", b"plan", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgement", b"acknowledgement", "authority", b"authority", "certificate", b"certificate", "credit", b"credit", "drain", b"drain", "inventory_request", b"inventory_request", "message", b"message", "patrol_order", b"patrol_order", "plan", b"plan", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "acknowledgement", "credit", "plan", "patrol_order", "drain", "certificate", "authority"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "acknowledgement", "credit", "plan", "patrol_order", "drain", "certificate", "authority", "inventory_request"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -629,6 +633,23 @@ class Authority(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Authority: _TypeAlias = Authority  # noqa: Y015
+
+@_typing.final
+class InventoryRequest(_message.Message):
+    """What the collector knows of this machine's inventory is not whole: send a full snapshot."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InventoryRequest: _TypeAlias = InventoryRequest  # noqa: Y015
 
 @_typing.final
 class PatrolOrderAnswer(_message.Message):
