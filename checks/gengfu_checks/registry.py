@@ -21,9 +21,11 @@ BUILT_IN: dict[str, tuple[str, str | None]] = {
     "cpu": ("gengfu_checks.local.cpu", None),
     "disk": ("gengfu_checks.local.disk", None),
     "file_age": ("gengfu_checks.local.file_age", None),
+    "firewall": ("gengfu_checks.local.firewall", None),
     "memory": ("gengfu_checks.local.memory", None),
     "network": ("gengfu_checks.local.network", None),
     "os_service": ("gengfu_checks.local.os_service", None),
+    "printer_queue": ("gengfu_checks.local.printer_queue", None),
     "process": ("gengfu_checks.local.process", None),
     "uptime": ("gengfu_checks.local.uptime", None),
 }

@@ -1,0 +1,226 @@
+"""Host firewall: whether packets that nobody asked for are kept out.
+
+Linux: one item, "", by the rules in the kernel (`nft -j`, and `iptables-legacy-save` where old tables are loaded). They
+need CAP_NET_ADMIN; without it only the word of a firewall that says it is on (firewalld, ufw) can be had. Windows: an
+item for each profile, by Get-NetFirewallProfile of the active store; the firewall of another vendor that Windows
+Security Center knows stands in. macOS: one item, "", by `socketfilterfw --getglobalstate`.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from gengfu_checks.codes import CHECK_NEEDS_RIGHTS, CHECK_PROGRAM_FAILED
+from gengfu_checks.errors import CannotMeasure
+from gengfu_checks.local.firewall_rules import input_tables, legacy_refuses, table_refuses
+from gengfu_checks.local.plain_text import plain
+from gengfu_checks.local.programs import failed, find_program, run_program
+from gengfu_checks.local.small_file import needs_rights, read_small, read_small_text, unknown
+from gengfu_checks.local.structured import powershell, powershell_rows, run_json
+from gengfu_checks.local.windows_security import is_switched_on, product_names, windows_kind
+from gengfu_checks.model import (
+    CheckKind,
+    Context,
+    Fact,
+    Measurement,
+    Metric,
+    Problem,
+    Setting,
+    SettingType,
+    Status,
+)
+
+OFF = "firewall.off"
+LETS_ALL_IN = "firewall.lets_all_in"
+NOT_LOADED = "firewall.not_loaded"
+
+MAX_RULES_BYTES = 2 * 1024 * 1024
+CAP_NET_ADMIN = 12
+
+LEGACY_TABLES = (Path("/proc/net/ip_tables_names"), Path("/proc/net/ip6_tables_names"))
+LEGACY_PROGRAMS = ("iptables-legacy-save", "iptables-save")
+UFW_SETTINGS = Path("/etc/ufw/ufw.conf")
+FIREWALLD_PID = Path("/run/firewalld.pid")
+SOCKETFILTERFW = "/usr/libexec/ApplicationFirewall/socketfilterfw"
+# https://learn.microsoft.com/powershell/module/netsecurity/get-netfirewallprofile; ActiveStore is what policies leave.
+PROFILES_PIPELINE = (
+    "Get-NetFirewallProfile -PolicyStore ActiveStore | Select-Object Name,"
+    "@{n='Enabled';e={[string]$_.Enabled}},@{n='DefaultInboundAction';e={[string]$_.DefaultInboundAction}}"
+)
+PRODUCTS_PIPELINE = (
+    "Get-CimInstance -Namespace root/SecurityCenter2 -ClassName FirewallProduct"
+    " | Select-Object displayName,productState"
+)
+
+_UFW_ENABLED = re.compile(r"^\s*ENABLED=[\"']?yes[\"']?\s*$", re.IGNORECASE | re.MULTILINE)
+_MAC_STATE = re.compile(r"State = (\d)")
+
+
+@dataclass(frozen=True, slots=True)
+class Linux:
+    """What is to be asked on Linux: `nft` and `saves` are paths, `manager` the firewall that says it is on."""
+
+    nft: str | None
+    saves: tuple[str, ...]
+    manager: str
+    may_look: bool
+    """Whether this process has CAP_NET_ADMIN."""
+
+
+def judge_linux(filters: bool, manager: str, required: bool) -> Measurement:
+    """The one item of Linux. A manager that is on while the kernel holds no filter is worse than none."""
+    facts: dict[str, Fact] = {"manager": manager} if manager else {}
+    metrics = {"active": float(filters)}
+    if filters:
+        return Measurement("", metrics, facts)
+    if manager:
+        return Measurement("", metrics, facts, Problem(Status.CRITICAL, NOT_LOADED))
+    return Measurement("", metrics, facts, Problem(Status.WARNING, OFF) if required else None)
+
+
+def judge_profiles(rows: Sequence[Mapping[str, Any]], products: Sequence[str], required: bool) -> list[Measurement]:
+    """An item for each profile of the Windows firewall. `products` are other vendors' firewalls that are on."""
+    measurements = []
+    for row in rows[:8]:
+        name, enabled, inbound = (str(row.get(key) or "") for key in ("Name", "Enabled", "DefaultInboundAction"))
+        if enabled not in ("True", "False") or not name:
+            continue
+        facts: dict[str, Fact] = {"manager": plain(", ".join(products))} if products else {}
+        is_on = enabled == "True" or bool(products)
+        code = "" if products else OFF if enabled == "False" else LETS_ALL_IN if inbound == "Allow" else ""
+        problem = Problem(Status.WARNING, code) if code and required else None
+        measurements.append(Measurement(plain(name), {"active": float(is_on and not code)}, facts, problem))
+    return measurements
+
+
+def judge_mac(printed: str, required: bool) -> Measurement | None:
+    """The one item of macOS by what socketfilterfw printed (0 off, 1 on, 2 blocks everything); None for rubbish."""
+    state = _MAC_STATE.search(printed)
+    if state is None:
+        return None
+    is_on = state[1] != "0"
+    problem = None if is_on or not required else Problem(Status.WARNING, OFF)
+    return Measurement("", {"active": float(is_on)}, problem=problem)
+
+
+def measure_linux(context: Context, linux: Linux) -> Measurement:
+    """Ask the kernel; where that is not allowed, take the word of a manager that says it is on."""
+    if not linux.may_look:
+        if linux.manager:
+            return Measurement("", {"active": 1.0}, {"manager": linux.manager, "rules_seen": False})
+        raise needs_rights("CAP_NET_ADMIN", "packet filter rules")
+    filters = _nft_filters(linux, context.deadline_s * 0.4) or _legacy_filters(linux, context.deadline_s * 0.4)
+    return judge_linux(filters, linux.manager, context.settings["required"])
+
+
+def _nft_filters(linux: Linux, within_s: float) -> bool:
+    if linux.nft is None:
+        return False
+    nft = linux.nft
+    tables = input_tables(run_json([nft, "-j", "list", "chains"], within_s / 4, max_bytes=MAX_RULES_BYTES))
+    if any(table.drops for table in tables):
+        return True
+    for table in tables:
+        argv = [nft, "-j", "list", "table", table.family, table.name]
+        if table_refuses(run_json(argv, within_s / 4, max_bytes=MAX_RULES_BYTES)):
+            return True
+    return False
+
+
+def _legacy_filters(linux: Linux, within_s: float) -> bool:
+    for save in linux.saves:
+        output = run_program([save, "-t", "filter"], within_s / 2, MAX_RULES_BYTES)
+        if output.exit_code != 0:
+            raise failed(save, f"ended with {output.exit_code}")
+        if legacy_refuses(output.stdout.decode("utf-8", "replace")):
+            return True
+    return False
+
+
+def this_linux() -> Linux:
+    """What there is to ask on this machine."""
+    may_look = _has_capability(CAP_NET_ADMIN)
+    return Linux(find_program("nft"), _legacy_saves(), _manager(), may_look)
+
+
+def _legacy_saves() -> tuple[str, ...]:
+    """The program that shows the old tables, where the kernel has such tables (reading the list loads none)."""
+    try:
+        listed = [read_small(path) or b"" for path in LEGACY_TABLES]
+    except CannotMeasure:
+        return ()
+    if not any(b"filter" in names.split() for names in listed):
+        return ()
+    return tuple(path for name in LEGACY_PROGRAMS if (path := find_program(name)))[:1]
+
+
+def _manager() -> str:
+    pid = (read_small_text(FIREWALLD_PID, 32) or "").strip()
+    if pid.isdecimal() and b"firewalld" in (read_small(Path("/proc", pid, "comm"), 64) or b""):
+        return "firewalld"
+    return "ufw" if _UFW_ENABLED.search(read_small_text(UFW_SETTINGS) or "") else ""
+
+
+def _has_capability(number: int) -> bool:
+    status = read_small_text(Path("/proc/self/status")) or ""
+    effective = re.search(r"^CapEff:\s*([0-9a-f]{1,16})$", status, re.MULTILINE)
+    return effective is not None and bool(int(effective[1], 16) >> number & 1)
+
+
+def _measure_windows(context: Context) -> list[Measurement]:
+    rows = powershell_rows(PROFILES_PIPELINE, context.deadline_s * 0.45)
+    required: bool = context.settings["required"]
+    measurements = judge_profiles(rows, (), required)
+    if not measurements:
+        raise failed("Get-NetFirewallProfile", "its answer names no profile")
+    if windows_kind() == "workstation" and any(measurement.problem for measurement in measurements):
+        others = powershell_rows(PRODUCTS_PIPELINE, context.deadline_s * 0.45)
+        return judge_profiles(rows, product_names(others, is_switched_on), required)
+    return measurements
+
+
+def _measure_mac(context: Context) -> list[Measurement]:
+    output = run_program([SOCKETFILTERFW, "--getglobalstate"], context.deadline_s * 0.9, 4096)
+    measurement = judge_mac(output.stdout.decode("utf-8", "replace"), context.settings["required"])
+    if measurement is None:
+        raise failed(SOCKETFILTERFW, "its answer names no state")
+    return [measurement]
+
+
+def measure(context: Context, linux: Callable[[], Linux] = this_linux) -> Iterator[Measurement]:
+    """Measure the firewall of this machine."""
+    try:
+        if psutil.WINDOWS:
+            yield from _measure_windows(context)
+        elif psutil.MACOS:
+            yield from _measure_mac(context)
+        else:
+            yield measure_linux(context, linux())
+    except CannotMeasure as error:
+        yield Measurement("", problem=unknown(error))
+
+
+def usable() -> str | None:
+    """Linux, Windows and macOS."""
+    if psutil.WINDOWS:
+        return None if powershell() else "PowerShell is not on this machine"
+    return None if psutil.LINUX or psutil.MACOS else f"not supported on {sys.platform}"
+
+
+CHECK = CheckKind(
+    name="firewall",
+    measure=measure,
+    metrics=(Metric("active", "1 when packets that nothing lets in are refused, 0 when they are not"),),
+    codes=(OFF, LETS_ALL_IN, NOT_LOADED, CHECK_NEEDS_RIGHTS, CHECK_PROGRAM_FAILED),
+    settings=(Setting("required", SettingType.BOOLEAN, "the machine must have a firewall that is on", True),),
+    every_s=3600.0,
+    timeout_s=60.0,
+    usable=usable,
+)

@@ -1,0 +1,45 @@
+"""Reading small files of the system's configuration: bounded, never waiting, and saying when a right is missing."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from gengfu_checks.codes import CHECK_NEEDS_RIGHTS
+from gengfu_checks.errors import CannotMeasure
+from gengfu_checks.model import Problem, Status
+
+MAX_BYTES = 1024 * 1024
+
+
+def read_small(path: Path, max_bytes: int = MAX_BYTES, *, item: str = "") -> bytes | None:
+    """The first `max_bytes` bytes of a regular file; None when there is no such file, or when it is something else.
+
+    Raises CannotMeasure (`check.needs_rights`, for `item`) when it may not be read, and OSError when the disk fails.
+    """
+    try:
+        # A pipe in the place of a file must not hold the agent up.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except PermissionError as error:
+        raise needs_rights("read access", str(path), item=item) from error
+    with os.fdopen(descriptor, "rb") as stream:
+        return stream.read(max_bytes) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+
+
+def read_small_text(path: Path, max_bytes: int = MAX_BYTES, *, item: str = "") -> str | None:
+    """The same as text; bytes that are not UTF-8 become surrogates."""
+    data = read_small(path, max_bytes, item=item)
+    return None if data is None else data.decode("utf-8", "surrogateescape")
+
+
+def needs_rights(needs: str, target: str, *, item: str = "") -> CannotMeasure:
+    """The error for what only somebody with more rights may see."""
+    return CannotMeasure(CHECK_NEEDS_RIGHTS, {"needs": needs, "target": target}, item=item)
+
+
+def unknown(error: CannotMeasure) -> Problem:
+    """What could not be measured as the problem of one item, so that the rest of the check goes on."""
+    return Problem(Status.UNKNOWN, error.code, error.facts)
