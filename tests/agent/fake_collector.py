@@ -278,9 +278,10 @@ class FakeCollector(enrolment_pb2_grpc.EnrolmentServicer, stream_pb2_grpc.AgentS
     async def Converse(  # noqa: N802
         self, request_iterator: AsyncIterator[stream_pb2.Up], context: grpc.aio.ServicerContext
     ) -> AsyncIterator[stream_pb2.Down]:
+        # A refusal that overtakes the agent's first write would be lost in gRPC's own error.
+        first = await anext(request_iterator)
         if self.refuse_stream is not None:
             await context.abort(*self.refuse_stream)
-        first = await anext(request_iterator)
         assert first.WhichOneof("message") == "hello"
         conversation = Conversation(first.hello, certificate_serial=_serial(context))
         self.conversations.append(conversation)

@@ -20,7 +20,7 @@ def connected_server(site: Site, *more: str) -> tuple[Collector, Agent]:
     agent = site.agent(launcher=quick_agent())
     agent.join(collector, "server")
     agent.start()
-    until(lambda: agent.is_connected(collector), "the server is there")
+    until(lambda: agent.is_connected(collector) and agent.status()["connection"] == "streaming", "the server is there")
     return collector, agent
 
 

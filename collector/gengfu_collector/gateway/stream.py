@@ -53,8 +53,9 @@ COME_AGAIN_MS = 20_000
 MAKE_WAY_S = 2.0
 NEW_SESSION_MS = 100
 STORE_RETRY_MS = 10_000
-
 SETTLE_S = 2.0
+LEAVE_S = 2.0
+"""For the other end to read why and to go: where it writes into a finished RPC, it loses what it has not read."""
 
 _GONE = (grpc.RpcError, grpc.aio.BaseError, asyncio.InvalidStateError, TimeoutError)
 REFUSALS_TOLD = Rate(per_s=1.0, burst=100.0)
@@ -272,6 +273,7 @@ class StreamGateway:
             session.end(DrainReason.REBALANCE, 1_000)
             with contextlib.suppress(TimeoutError, grpc.RpcError, asyncio.InvalidStateError):
                 await asyncio.wait_for(writer, 2.0)
+                await asyncio.wait((reader,), timeout=LEAVE_S)
         finally:
             for task in (reader, writer, ended):
                 task.cancel()
@@ -283,24 +285,24 @@ class StreamGateway:
     async def _read_all(
         self, context: grpc.aio.ServicerContext[bytes, bytes], session: AgentSession, identity: PeerIdentity
     ) -> None:
-        while not session.ended.is_set():
-            data = await context.read()
+        while isinstance(data := await context.read(), bytes):
             session.heard_at_s = time.monotonic()
-            if not isinstance(data, bytes) or session.ended.is_set():
-                return
-            if not identity.is_valid(self._around.now_ms()):
-                session.end(DrainReason.REBALANCE, 1_000, "the certificate is no longer valid")
-                return
-            try:
-                await self._receive(session, parse_up(data))
-                wait_s = self._door.spend(session.uid, len(data))
-                if wait_s:
-                    await asyncio.sleep(wait_s)
-            except ProtocolError as error:
-                self._around.on_refused(word_for(error))
-                _log.warning("agent broke the protocol", agent=session.uid, detail=str(error))
-                session.end(DrainReason.PROTOCOL, 60_000, str(error))
-                return
+            if not session.ended.is_set():
+                await self._take(session, identity, data)
+            wait_s = self._door.spend(session.uid, len(data))
+            if wait_s:
+                await asyncio.sleep(wait_s)
+
+    async def _take(self, session: AgentSession, identity: PeerIdentity, data: bytes) -> None:
+        if not identity.is_valid(self._around.now_ms()):
+            session.end(DrainReason.REBALANCE, 1_000, "the certificate is no longer valid")
+            return
+        try:
+            await self._receive(session, parse_up(data))
+        except ProtocolError as error:
+            self._around.on_refused(word_for(error))
+            _log.warning("agent broke the protocol", agent=session.uid, detail=str(error))
+            session.end(DrainReason.PROTOCOL, 60_000, str(error))
 
     async def _receive(self, session: AgentSession, up: stream_pb2.Up) -> None:
         kind = up.WhichOneof("message")
@@ -367,7 +369,9 @@ class StreamGateway:
         if isinstance(error, Overloaded):
             error = Away(DrainReason.REBALANCE, OVERLOADED_RETRY_MS, str(error))
         if isinstance(error, Away):
-            await context.write(messages.drain(error.reason, error.retry_after_ms, str(error)))
+            with contextlib.suppress(*_GONE):
+                await context.write(messages.drain(error.reason, error.retry_after_ms, str(error)))
+                await asyncio.wait_for(_until_left(context), LEAVE_S)
             return
         await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error) or "no Hello in time")
 
@@ -377,6 +381,11 @@ def _identity(context: grpc.aio.ServicerContext[bytes, bytes]) -> PeerIdentity:
     if not chain:
         raise Refused("no client certificate")
     return uid_of(bytes(next(iter(chain))))
+
+
+async def _until_left(context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
+    while isinstance(await context.read(), bytes):
+        pass
 
 
 def _note_failure(session: AgentSession, outcome: BaseException | None) -> None:

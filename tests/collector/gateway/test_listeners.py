@@ -108,7 +108,8 @@ def servers_own(listeners: Listeners) -> Chain:
 
 
 def expired(listeners: Listeners) -> Chain:
-    return issue(listeners.authority, "agent-7", wall_clock_ms() - 31 * DAY_MS)
+    short_lived = Authority.open(listeners.data, wall_clock_ms(), agent_lifetime_s=1)
+    return issue(short_lived, "agent-7", wall_clock_ms() - 2_000)
 
 
 def not_yet_valid(listeners: Listeners) -> Chain:
