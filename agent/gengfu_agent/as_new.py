@@ -1,8 +1,8 @@
 """Giving a machine an identity of its own that carries a copy of another machine's, as a cloned disk does.
 
 The new identity is made beside the old one and takes its place at the end: what fails before that changes nothing, and
-what is interrupted is finished by the same command. Nothing of the other machine stays: its keys, its plan, and the
-reports that the copy brought along, which are the other machine's to deliver.
+what is interrupted is finished by the same command. Nothing of the other machine stays: its keys, its plan, what its
+checks kept, and the reports that the copy brought along, which are the other machine's to deliver.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from gengfu_agent.identity import (
     Identity,
     sync_folder,
 )
+from gengfu_agent.keep import KEEP_FILE
 from gengfu_agent.plan import PLAN_FILE
 from gengfu_agent.service import SPOOL_FILE
 from gengfu_agent.spool import Spool
@@ -28,7 +29,7 @@ from gengfu_agent.status import STATUS_FILE, only_one
 
 NEW_FOLDER = "as-new"
 
-_OLD_FILES = (PENDING_KEY_FILE, PLAN_FILE, STATUS_FILE)
+_OLD_FILES = (PENDING_KEY_FILE, PLAN_FILE, STATUS_FILE, KEEP_FILE)
 _NEW_FILES = (CREDENTIALS_FILE, ROOTS_FILE, BINDING_KEY_FILE, AGENT_FILE)
 """The last one makes the folder an enrolled one."""
 

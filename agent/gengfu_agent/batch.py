@@ -27,18 +27,23 @@ _Signature = frozenset[tuple[str, Status, str]]
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A report ready for the spool. `shapes` are all that the body names, by id."""
+    """A report ready for the spool. `shapes` are all that the body names, by id.
+
+    `left` is what its checks (name, kind) keep, to be stored once the report is in the spool.
+    """
 
     body: bytes
     shapes: dict[bytes, bytes]
     kind: RecordKind
     checks: tuple[str, ...]
     measured_at_ms: int
+    left: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class _Pending:
     runs: list[EncodedRun] = field(default_factory=list)
+    left: dict[tuple[str, str], str] = field(default_factory=dict)
     checks: list[str] = field(default_factory=list)
     size_bytes: int = 0
     findings: int = 0
@@ -70,6 +75,8 @@ class Batcher:
             pending.since_s = now_s
         pending.runs.append(run)
         pending.checks.append(result.check.name)
+        if result.left is not None:
+            pending.left[result.check.name, result.check.kind.name] = result.left
         pending.size_bytes += size_bytes
         pending.findings += len(result.findings)
         if self._is_change(result):
@@ -96,6 +103,7 @@ class Batcher:
                 kind=RecordKind.CHANGE if pending.changed else RecordKind.MEASUREMENT,
                 checks=tuple(dict.fromkeys(pending.checks)),
                 measured_at_ms=max(run.message.measured_at_ms for run in pending.runs),
+                left=pending.left,
             )
 
     def forget(self, names: set[str]) -> None:

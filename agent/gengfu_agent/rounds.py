@@ -13,6 +13,7 @@ from functools import partial
 
 from gengfu_agent.batch import Batch, Batcher
 from gengfu_agent.clock import Clock
+from gengfu_agent.keep import Keeps
 from gengfu_agent.plan import Allowed, Catalogue, Refused, RunnableCheck, accept
 from gengfu_agent.runner import Runner, RunResult
 from gengfu_agent.scheduler import Scheduler
@@ -28,13 +29,14 @@ _log = logging.getLogger(__name__)
 class Rounds:
     """One agent's rounds. `seed` (the agent's id) spreads its checks; `own` are checks that run whatever the plan says.
 
-    `on_entry` is told of every report once it is in the spool.
+    `on_entry` is told of every report once it is in the spool. `keeps` holds what checks keep.
     """
 
     def __init__(
         self,
         *,
         spool: Spool,
+        keeps: Keeps,
         clock: Clock,
         seed: str,
         catalogue: Catalogue,
@@ -43,6 +45,7 @@ class Rounds:
         own: Iterable[RunnableCheck] = (),
     ) -> None:
         self._spool = spool
+        self._keeps = keeps
         self._clock = clock
         self._catalogue = catalogue
         self._allowed = allowed
@@ -54,13 +57,14 @@ class Rounds:
         self._batches: list[Batch] = []
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._runner = Runner(self._take, self._post, clock)
+        self._runner = Runner(self._take, self._post, clock, keeps.get)
         self._adopt((), self._batcher.flush_after_s)
 
     def set_plan(self, plan: Plan) -> tuple[Refused, ...]:
         """Go by this plan from now on; return which of its checks will only say why they do not run."""
         checks, refused = accept(plan, self._catalogue, self._allowed)
         self._adopt(checks, plan.flush_after_s)
+        self._keeps.forget_others(self._checks)
         return refused
 
     def hanging(self) -> int:
@@ -80,7 +84,7 @@ class Rounds:
         finally:
             self._batches.extend(self._batcher.flush())
             for batch in self._batches:
-                self._on_entry(_append(self._spool, batch))
+                self._on_entry(_append(self._spool, self._keeps, batch))
 
     def _adopt(self, checks: Iterable[RunnableCheck], flush_after_s: float) -> None:
         self._checks = {check.name: check for check in checks} | self._own
@@ -104,7 +108,9 @@ class Rounds:
     async def _keep(self) -> None:
         while self._batches:
             batch = self._batches.pop(0)
-            entry = await asyncio.shield(self._loop.run_in_executor(None, partial(_append, self._spool, batch)))
+            entry = await asyncio.shield(
+                self._loop.run_in_executor(None, partial(_append, self._spool, self._keeps, batch))
+            )
             self._on_entry(entry)
 
     def _pause_s(self) -> float:
@@ -121,5 +127,7 @@ class Rounds:
         return self._clock.boot_ms() / 1000
 
 
-def _append(spool: Spool, batch: Batch) -> Entry:
-    return spool.append(batch.body, batch.shapes, batch.kind, batch.checks, batch.measured_at_ms)
+def _append(spool: Spool, keeps: Keeps, batch: Batch) -> Entry:
+    entry = spool.append(batch.body, batch.shapes, batch.kind, batch.checks, batch.measured_at_ms)
+    keeps.put(batch.left)
+    return entry

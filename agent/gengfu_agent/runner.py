@@ -16,6 +16,7 @@ from functools import partial
 from itertools import islice
 from queue import SimpleQueue
 
+from gengfu_agent import keep
 from gengfu_agent.clock import Clock
 from gengfu_agent.plan import RunnableCheck
 from gengfu_agent.verdict import Outcome, Unknown, findings_of_run, unknown_of
@@ -36,13 +37,16 @@ class RunResult:
     check: RunnableCheck
     findings: tuple[Finding, ...]
     duration_s: float
+    left: str | None = None
+    """JSON of what the check keeps, to be stored after its findings; None when that has not changed."""
 
 
 @dataclass(slots=True)
 class _History:
-    """What outlives a run: the memory that the check uses and its last findings that were no failures, by item."""
+    """What outlives a run: what the check remembers and keeps, and its last findings that were no failures, by item."""
 
     check: RunnableCheck
+    kept: str = keep.EMPTY
     memory: dict[str, object] = field(default_factory=dict)
     findings: Mapping[str, Finding] = field(default_factory=dict)
 
@@ -59,15 +63,21 @@ class _Run:
 class Runner:
     """Starts runs and gathers their results. All methods belong to one thread, that of the event loop.
 
-    `post` brings a call from a worker's thread into that one. `on_result` gets every result, in that thread.
+    `post` brings a call from a worker's thread into that one. `on_result` gets every result, in that thread. `kept`
+    tells what a check (name, kind) left before this process started, as JSON.
     """
 
     def __init__(
-        self, on_result: Callable[[RunResult], None], post: Callable[[Callable[[], None]], object], clock: Clock
+        self,
+        on_result: Callable[[RunResult], None],
+        post: Callable[[Callable[[], None]], object],
+        clock: Clock,
+        kept: Callable[[str, str], str] = lambda _check, _kind: keep.EMPTY,
     ) -> None:
         self._on_result = on_result
         self._post = post
         self._clock = clock
+        self._kept = kept
         self._queue: deque[_Run] = deque()
         self._running: dict[str, _Run] = {}
         self._histories: dict[str, _History] = {}
@@ -81,13 +91,20 @@ class Runner:
             since = datetime.fromtimestamp(self._wall_s() - (self._now_s() - before.started_s), UTC)
             self._give_up(before.check, CHECK_STUCK, {"since": since.isoformat(timespec="seconds")})
             return
-        history = self._histories.get(check.name)
-        if history is None or (history.check.kind, history.check.settings) != (check.kind, check.settings):
-            history = self._histories[check.name] = _History(check)
-        run = _Run(check, history, self._now_s())
+        run = _Run(check, self._history(check), self._now_s())
         self._running[check.name] = run
         self._queue.append(run)
         self._hand_out()
+
+    def _history(self, check: RunnableCheck) -> _History:
+        """What is known of this check; with other settings it remembers nothing but goes on with what it keeps."""
+        known = self._histories.get(check.name)
+        if known is not None and known.check.kind != check.kind:
+            known = None
+        if known is None or known.check.settings != check.settings:
+            kept = self._kept(check.name, check.kind.name) if known is None else known.kept
+            known = self._histories[check.name] = _History(check, kept)
+        return known
 
     def forget(self, names: set[str]) -> None:
         """Keep what is remembered of these checks only."""
@@ -136,9 +153,12 @@ class Runner:
         else:
             self._idle.append(worker)
         if not run.overdue:
+            left = None
             if not job.failed:
                 run.history.findings = {finding.item: finding for finding in job.findings}
-            self._on_result(RunResult(run.check, job.findings, job.duration_s))
+                left = job.left if job.left != run.history.kept else None
+                run.history.kept = job.left
+            self._on_result(RunResult(run.check, job.findings, job.duration_s, left))
         self._hand_out()
 
     def _give_up(self, check: RunnableCheck, code: str, facts: Mapping[str, str | float]) -> None:
@@ -163,6 +183,7 @@ class _Job:
         self.findings: tuple[Finding, ...] = ()
         self.failed = False
         self.duration_s = 0.0
+        self.left = history.kept
 
     def run(self) -> None:
         """Do it. Nothing escapes."""
@@ -178,15 +199,19 @@ class _Job:
         self.duration_s = time.monotonic() - began_s
 
     def _measure(self) -> Outcome:
+        kept = keep.decode(self._history.kept)  # a copy: a run that fails leaves no trace
         context = Context(
             settings=self._check.settings,
             memory=self._history.memory,
             now=lambda: self._clock.wall_ms() / 1000,
             monotonic=lambda: self._clock.boot_ms() / 1000,
             deadline_s=self._check.timeout_s,
+            keep=kept,
         )
         try:
-            return tuple(islice(self._check.kind.measure(context), MAX_FINDINGS + 1))
+            outcome = tuple(islice(self._check.kind.measure(context), MAX_FINDINGS + 1))
+            self.left = keep.encode(kept)
+            return outcome
         except BaseException as error:  # noqa: BLE001 - the boundary to a check: every escape becomes `unknown`
             return unknown_of(error)
 

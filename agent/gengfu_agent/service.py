@@ -18,6 +18,7 @@ from gengfu_agent.clock import Clock, SystemClock
 from gengfu_agent.config import Config
 from gengfu_agent.errors import PlanUnreadable, SpoolFull
 from gengfu_agent.identity import Agent, Identity
+from gengfu_agent.keep import KEEP_FILE, Keeps
 from gengfu_agent.plan import Refused, load_plan, save_plan
 from gengfu_agent.rounds import Rounds
 from gengfu_agent.self_check import Condition, cost, self_check
@@ -89,6 +90,7 @@ class _Service:
             loop.add_signal_handler(number, self._stop.set)
         self._rounds = Rounds(
             spool=self._spool,
+            keeps=Keeps(self._state / KEEP_FILE),
             clock=self._clock,
             seed=self._agent.agent_id,
             catalogue=registry,

@@ -97,7 +97,7 @@ def _usable(check: RunnableCheck, measurement: Measurement) -> tuple[Measurement
         problem = Problem(Status(problem.status), _code(problem.code), _usable_facts(problem.facts))
     room = MAX_FACTS - len(problem.facts if problem else ())
     facts = dict(islice(_usable_facts(measurement.facts).items(), max(room, 0)))
-    return Measurement(str(measurement.item), metrics, facts, problem), fault
+    return Measurement(str(measurement.item), metrics, facts, problem, measurement.unjudged), fault
 
 
 def _usable_facts(facts: Mapping[str, Fact]) -> dict[str, Fact]:

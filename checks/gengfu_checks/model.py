@@ -204,9 +204,9 @@ class Context:
     """What a check gets for one run.
 
     `memory` belongs to this check instance and lives as long as the agent process: keep counters of the last run here.
-    `keep` outlives the process: what JSON can hold (no tuples, no sets), at most MAX_KEEP_BYTES of it. A run gets what the
-    last run that had a result left, and what a run leaves counts together with its findings or not at all. It stays when
-    settings change and begins empty on the command line: a check must do with any of it missing.
+    `keep` outlives the process: what JSON can hold (no tuples, no sets), at most MAX_KEEP_BYTES of it. A run gets what
+    the last run that had a result left, and what a run leaves counts together with its findings or not at all. It stays
+    when settings change and begins empty on the command line: a check must do with any of it missing.
     `now` is wall-clock seconds, `monotonic` a clock that also counts suspended time where the platform has one.
     `deadline_s` is what is left for the whole run; a check that may hang on one item bounds that item itself.
     """

@@ -13,6 +13,7 @@ import pytest
 from checkkinds import LEVEL, Shelf, kind_of, level, returning
 
 from gengfu_agent.clock import SystemClock
+from gengfu_agent.keep import KEEP_FILE, Keeps
 from gengfu_agent.plan import Allowed, RunnableCheck
 from gengfu_agent.rounds import Rounds
 from gengfu_agent.spool import Entry, RecordKind, Spool
@@ -33,6 +34,7 @@ class Watch:
         self.entries: list[Entry] = []
         self.rounds = Rounds(
             spool=self.spool,
+            keeps=Keeps(folder / KEEP_FILE),
             clock=SystemClock(),
             seed="agent-1",
             catalogue=Shelf(*kinds),

@@ -57,6 +57,11 @@ def test_thresholds_judge_and_hysteresis_looks_back() -> None:
     assert [f.status for f in second.values()] == [Status.CRITICAL, Status.WARNING, Status.OK]
 
 
+def test_what_no_threshold_may_judge_is_not_judged() -> None:
+    found = judged(Measurement("a", {"level_ratio": 0.95}, unjudged=frozenset({"level_ratio"})))
+    assert (found["a"].status, found["a"].metrics) == (Status.OK, {"level_ratio": 0.95})
+
+
 @pytest.mark.parametrize(
     ("error", "code", "facts"),
     [

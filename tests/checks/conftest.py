@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Callable
@@ -24,6 +25,7 @@ class Bench:
     now_s: float = 1_800_000_000.0
     monotonic_s: float = 10_000.0
     memory: dict[str, Any] = field(default_factory=dict)
+    keep: dict[str, Any] = field(default_factory=dict)
 
     def context(self) -> Context:
         """The context of the next run."""
@@ -33,11 +35,18 @@ class Bench:
             now=lambda: self.now_s,
             monotonic=lambda: self.monotonic_s,
             deadline_s=self.kind.timeout_s,
+            keep=self.keep,
         )
 
     def run(self) -> dict[str, Any]:
         """Run once; the measurements by item."""
-        return {measurement.item: measurement for measurement in self.kind.measure(self.context())}
+        found = {measurement.item: measurement for measurement in self.kind.measure(self.context())}
+        self.keep = json.loads(json.dumps(self.keep, allow_nan=False))  # as the agent does
+        return found
+
+    def restart(self) -> None:
+        """The agent starts anew: only what it keeps on disk is left."""
+        self.memory = {}
 
     def later(self, seconds: float) -> None:
         """Move both clocks."""
