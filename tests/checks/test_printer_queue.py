@@ -207,7 +207,9 @@ def serve(path: Path, answer: bytes | None) -> Callable[[], None]:
             if answer is not None:
                 connection.recv(65536)
                 connection.sendall(answer)
-                connection.close()
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(65536):
+                    pass
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()

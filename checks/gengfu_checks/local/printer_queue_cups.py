@@ -11,6 +11,7 @@ import re
 import stat
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from gengfu_checks.local import ipp
@@ -45,8 +46,8 @@ def read_spooler(timeout_s: float, sockets: Sequence[Path] = SOCKETS, etc: Path 
     for path in sockets:
         if _is_socket(path):
             try:
-                return Spooler(True, _queues(lambda request, p=str(path): ipp.ask(p, request, timeout_s)))
-            except (FileNotFoundError, ConnectionError):
+                return Spooler(True, _queues(partial(_ask, str(path), timeout_s)))
+            except (FileNotFoundError, ConnectionRefusedError):
                 continue
             except (OSError, ipp.NotAnAnswer) as error:
                 raise failed("cupsd", f"gave no answer on {path}: {error}") from error
@@ -83,6 +84,10 @@ def _queues(ask: Ask) -> tuple[Queue, ...]:
         if answer.status >= 0x0400 and answer.status != ipp.NOT_FOUND:
             raise ipp.NotAnAnswer(f"IPP status {answer.status:#06x}")
     return queues_of(printers, jobs)
+
+
+def _ask(path: str, timeout_s: float, request: bytes) -> ipp.Answer:
+    return ipp.ask(path, request, timeout_s)
 
 
 def _request(operation: int, attributes: Sequence[str], which: str = "") -> bytes:
