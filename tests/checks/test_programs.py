@@ -87,6 +87,14 @@ def test_a_program_that_never_stops_talking_is_out_of_time_too(script: Path) -> 
     assert caught.value.facts["reason"] == "did not end within 0.3 s"
 
 
+def test_output_can_be_cut_instead(script: Path, tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    output = run_program((make(script, f"echo $$ >{pid}; while :; do echo 123456789; done"),), 10.0, 25, cut=True)
+    assert (output.stdout, output.is_cut) == (b"123456789\n123456789\n12345", True)
+    assert wait_until_gone(int(pid.read_text()))
+    assert run_program((make(script, "printf 12345"),), 10.0, 5, cut=True).is_cut is False
+
+
 def test_output_up_to_the_limit_is_whole(script: Path) -> None:
     program = make(script, "head -c 300000 /dev/zero")
     assert len(run_program((program,), 60.0, 300_000).stdout) == 300_000

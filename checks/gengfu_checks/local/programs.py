@@ -31,6 +31,8 @@ class Output:
 
     exit_code: int
     stdout: bytes
+    is_cut: bool = False
+    """It would have printed more and was ended for that, as the caller wished."""
 
 
 def find_program(name: str, folders: Sequence[Path] = FOLDERS) -> str | None:
@@ -44,12 +46,13 @@ def find_program(name: str, folders: Sequence[Path] = FOLDERS) -> str | None:
     return None
 
 
-def run_program(argv: Sequence[str], timeout_s: float, max_output_bytes: int) -> Output:
+def run_program(argv: Sequence[str], timeout_s: float, max_output_bytes: int, *, cut: bool = False) -> Output:
     """Run a program and return its exit code and standard output; `argv[0]` is an absolute path.
 
     The program gets no input, English messages and a process group of its own, which is killed as a whole when the
     time is over or the output is too long. Standard error is discarded. Raises CannotMeasure (`check.program_failed`)
-    when the program cannot be started, does not end in time or prints too much.
+    when the program cannot be started, does not end in time or prints too much; with `cut` one that prints more than
+    that is killed and gives what fits.
     """
     if not Path(argv[0]).is_absolute():
         raise ValueError(f"{argv[0]!r} is not an absolute path")
@@ -68,13 +71,17 @@ def run_program(argv: Sequence[str], timeout_s: float, max_output_bytes: int) ->
     except OSError as error:
         raise failed(argv[0], f"cannot be started: {error.strerror}") from error
     try:
-        stdout = _read_all(process, argv[0], deadline, max_output_bytes)
-        process.wait(max(0.0, deadline - time.monotonic()))
+        stdout = _read_all(process, deadline, max_output_bytes)
+        is_cut = len(stdout) > max_output_bytes
+        if not is_cut:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        elif not cut:
+            raise failed(argv[0], f"printed more than {max_output_bytes} bytes")
     except subprocess.TimeoutExpired:
         raise failed(argv[0], f"did not end within {timeout_s:g} s") from None
     finally:
         _end(process)
-    return Output(process.returncode, stdout)
+    return Output(process.returncode or 0, stdout[:max_output_bytes], is_cut)
 
 
 def failed(program: str, reason: str) -> CannotMeasure:
@@ -82,7 +89,8 @@ def failed(program: str, reason: str) -> CannotMeasure:
     return CannotMeasure(CHECK_PROGRAM_FAILED, {"program": program, "reason": reason})
 
 
-def _read_all(process: subprocess.Popen[bytes], program: str, deadline: float, max_output_bytes: int) -> bytes:
+def _read_all(process: subprocess.Popen[bytes], deadline: float, max_output_bytes: int) -> bytes:
+    """All that the program prints, or a little more than the limit."""
     assert process.stdout is not None
     parts: list[bytes] = []
     left_bytes = max_output_bytes
@@ -91,14 +99,12 @@ def _read_all(process: subprocess.Popen[bytes], program: str, deadline: float, m
         while True:
             left_s = deadline - time.monotonic()
             if left_s <= 0 or not selector.select(left_s):
-                raise subprocess.TimeoutExpired(program, 0.0)
+                raise subprocess.TimeoutExpired(process.args, 0.0)
             part = process.stdout.read(_CHUNK_BYTES)
-            if not part:
-                return b"".join(parts)
-            left_bytes -= len(part)
-            if left_bytes < 0:
-                raise failed(program, f"printed more than {max_output_bytes} bytes")
             parts.append(part)
+            left_bytes -= len(part)
+            if not part or left_bytes < 0:
+                return b"".join(parts)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
