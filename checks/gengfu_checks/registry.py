@@ -20,6 +20,7 @@ BUILT_IN: dict[str, tuple[str, str | None]] = {
     "clock": ("gengfu_checks.local.clock", None),
     "cpu": ("gengfu_checks.local.cpu", None),
     "disk": ("gengfu_checks.local.disk", None),
+    "disk_health": ("gengfu_checks.local.disk_health", None),
     "file_age": ("gengfu_checks.local.file_age", None),
     "firewall": ("gengfu_checks.local.firewall", None),
     "memory": ("gengfu_checks.local.memory", None),
