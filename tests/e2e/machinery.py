@@ -13,10 +13,12 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -387,16 +389,26 @@ def profile_of_service(mark: str, every: str = "1s", confirm: int = 1, recover: 
     )
 
 
+def built_in_kinds() -> set[str]:
+    """The kinds of check that a profile of ours gives to anybody."""
+    texts = [
+        file.read_text("utf-8")
+        for file in (files("gengfu_collector.fleet") / "builtin").iterdir()
+        if file.name.endswith(".toml")
+    ]
+    profiles = [profile for text in texts for profile in tomllib.loads(text).get("profile", [])]
+    return {check["kind"] for profile in profiles for check in profile.get("check", [])}
+
+
 def quiet_profile(after: str = "5m", expected: str = "never") -> str:
     """The beginning of a profile without any of the built-in checks: this machine's own troubles are no matter here."""
-    kinds = ("cpu", "memory", "disk", "network", "os_service", "clock", "uptime")
     left_out = "".join(
         f"""
       [[profile.check]]
       kind = "{kind}"
       enabled = false
     """
-        for kind in kinds
+        for kind in sorted(built_in_kinds())
     )
     return f"""
     [[profile]]
