@@ -24,6 +24,7 @@ BUILT_IN: dict[str, tuple[str, str | None]] = {
     "file_age": ("gengfu_checks.local.file_age", None),
     "firewall": ("gengfu_checks.local.firewall", None),
     "memory": ("gengfu_checks.local.memory", None),
+    "name_resolution": ("gengfu_checks.local.name_resolution", None),
     "network": ("gengfu_checks.local.network", None),
     "os_service": ("gengfu_checks.local.os_service", None),
     "printer_queue": ("gengfu_checks.local.printer_queue", None),
