@@ -17,6 +17,7 @@ ENTRY_POINT_GROUP = "gengfu.checks"
 
 # name: (module that holds CHECK, extra that it needs)
 BUILT_IN: dict[str, tuple[str, str | None]] = {
+    "antivirus": ("gengfu_checks.local.antivirus", None),
     "clock": ("gengfu_checks.local.clock", None),
     "cpu": ("gengfu_checks.local.cpu", None),
     "disk": ("gengfu_checks.local.disk", None),

@@ -33,6 +33,11 @@ def is_switched_on(product_state: int) -> bool:
     return state_of(product_state) == "on"
 
 
+def is_of_microsoft(product_state: int) -> bool:
+    """Whether the product came with Windows."""
+    return product_state >> 8 & 0xF == 1
+
+
 def products(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """Name and state of each product, at most MAX_PRODUCTS; of two with one name the one that is on."""
     found: dict[str, int] = {}
