@@ -112,9 +112,11 @@ def running(proc: Path = PROC) -> Processes:
     pids = (entry for entry in proc.iterdir() if entry.name.isdecimal())
     for entry, _ in zip(pids, range(MAX_PROCESSES), strict=False):
         try:
-            names.add((entry / "comm").read_bytes()[:64].decode("utf-8", "replace").strip())
             with (entry / "cmdline").open("rb") as stream:
-                programs.add(stream.read(256).split(b"\0", 1)[0].decode("utf-8", "replace"))
+                program = stream.read(256).split(b"\0", 1)[0].decode("utf-8", "replace")
+            if program:  # the kernel's own threads and the dead that nobody has reaped have none
+                programs.add(program)
+                names.add((entry / "comm").read_bytes()[:64].decode("utf-8", "replace").strip())
         except OSError:  # it has ended
             continue
     return Processes(frozenset(names), tuple(programs))
