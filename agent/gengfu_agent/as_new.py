@@ -21,6 +21,7 @@ from gengfu_agent.identity import (
     Identity,
     sync_folder,
 )
+from gengfu_agent.inventory.known import KNOWN_FILE
 from gengfu_agent.keep import KEEP_FILE
 from gengfu_agent.plan import PLAN_FILE
 from gengfu_agent.service import SPOOL_FILE
@@ -29,7 +30,7 @@ from gengfu_agent.status import STATUS_FILE, only_one
 
 NEW_FOLDER = "as-new"
 
-_OLD_FILES = (PENDING_KEY_FILE, PLAN_FILE, STATUS_FILE, KEEP_FILE)
+_OLD_FILES = (PENDING_KEY_FILE, PLAN_FILE, STATUS_FILE, KEEP_FILE, KNOWN_FILE)
 _NEW_FILES = (CREDENTIALS_FILE, ROOTS_FILE, BINDING_KEY_FILE, AGENT_FILE)
 """The last one makes the folder an enrolled one."""
 

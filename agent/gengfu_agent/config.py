@@ -1,6 +1,6 @@
 """The agent's own file, `agent.toml` in its state folder. It is optional, and has the last word over any plan.
 
-allow = ["cpu", "disk"]     # kinds of checks that may run here; all when it is left out
+allow = ["cpu", "disk"]     # kinds of checks that may run here, "inventory" among them; all when it is left out
 deny = ["process"]          # kinds that may not, whatever else is said
 log_level = "info"          # debug, info, warning or error
 

@@ -5,6 +5,7 @@ AgentError
 ├── ConfigError       agent.toml cannot be read or says something that it may not; names file and line
 ├── AlreadyRunning    another agent runs on this state folder
 ├── PlanUnreadable    the kept plan is not a plan
+├── InventoryFailed   the helper process that looks at the machine did not do its work
 ├── IdentityError
 │   ├── NotEnrolled       the state folder holds no identity
 │   ├── AlreadyEnrolled   it holds one already
@@ -44,6 +45,10 @@ class AlreadyRunning(AgentError):
 
 class PlanUnreadable(AgentError):
     """The kept plan cannot be decoded."""
+
+
+class InventoryFailed(AgentError):
+    """The helper process failed; the text holds its last words."""
 
 
 class SpoolError(AgentError):

@@ -18,6 +18,8 @@ from gengfu_agent.clock import Clock, SystemClock
 from gengfu_agent.config import Config
 from gengfu_agent.errors import PlanUnreadable, SpoolFull
 from gengfu_agent.identity import Agent, Identity
+from gengfu_agent.inventory.rounds import KIND as INVENTORY
+from gengfu_agent.inventory.rounds import InventoryRounds
 from gengfu_agent.keep import KEEP_FILE, Keeps
 from gengfu_agent.plan import Refused, load_plan, save_plan
 from gengfu_agent.rounds import Rounds
@@ -79,6 +81,7 @@ class _Service:
         self._refused: tuple[Refused, ...] = ()
         self._uplink: Uplink | None = None
         self._rounds: Rounds
+        self._inventory: InventoryRounds
         self._hanging = 0
         self._stop = asyncio.Event()
         self._changed = asyncio.Event()
@@ -98,10 +101,18 @@ class _Service:
             on_entry=self._appended,
             own=[self_check(self._condition)],
         )
+        self._inventory = InventoryRounds(
+            state=self._state,
+            spool=self._spool,
+            clock=self._clock,
+            seed=self._agent.agent_id,
+            on_entry=self._appended,
+        )
         self._take_kept_plan()
         _log.info("agent_started", extra={"agent": self._agent.agent_id, "plan": self._plan.version})
         rounds = asyncio.create_task(self._rounds.run())
-        work = [rounds, asyncio.create_task(self._connect()), asyncio.create_task(self._tell_status())]
+        others = (self._connect(), self._tell_status(), self._inventory.run())
+        work = [rounds, *(asyncio.create_task(other) for other in others)]
         stopping = asyncio.create_task(self._stop.wait())
         done, _ = await asyncio.wait({stopping, *work}, return_when=asyncio.FIRST_COMPLETED)
         _exit_anyway()
@@ -147,6 +158,7 @@ class _Service:
             plan_version=lambda: self._plan.version,
             random=_random,
             on_change=self._changed.set,
+            on_inventory_request=self._inventory.ask_full,
         )
 
     # The plan
@@ -179,6 +191,10 @@ class _Service:
 
     def _follow(self, plan: Plan) -> None:
         self._refused = self._rounds.set_plan(plan)
+        wanted, allowed = plan.inventory_every_s > 0, INVENTORY in self._config.allowed
+        self._inventory.set_every(plan.inventory_every_s if allowed else 0.0)
+        if wanted and not allowed:
+            self._refused += (Refused(INVENTORY, CHECK_REFUSED, "this agent's own file does not allow it"),)
         self._plan = plan
 
     # What others are told

@@ -42,6 +42,7 @@ class Model:
             record.key
             for record in self.records
             if not record.gone
+            and record.checks
             and (now_ms - record.at_ms < FRESH_MS or record.order in {newest[check] for check in record.checks})
         ]
 

@@ -36,6 +36,10 @@ def dispatch(arguments: Sequence[str]) -> int:
             from gengfu_agent.cli.list_checks import list_checks
 
             return list_checks(parsed.state, as_json=parsed.json, language=parsed.language)
+        case "inventory":
+            from gengfu_agent.cli.show_inventory import show_inventory
+
+            return show_inventory(as_json=parsed.json, language=parsed.language)
     from gengfu_agent.cli.run_check import run_check
 
     return run_check(parsed.kind, parsed.set, parsed.threshold, as_json=parsed.json, language=parsed.language)
@@ -81,6 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("run", parents=[state], help="inspect and report until told to stop 运行代理")
     commands.add_parser("status", parents=[state, output], help="how the running agent is doing 查看运行状态")
     commands.add_parser("checks", parents=[state, output], help="what can be looked at on this machine 列出检查项")
+    commands.add_parser(
+        "inventory", parents=[state, output], help="hardware and software of this machine, here and now 本机软硬件清单"
+    )
     _add_check(commands, state, output)
     return parser
 

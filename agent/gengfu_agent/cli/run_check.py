@@ -20,7 +20,7 @@ from gengfu_checks import guide, registry
 from gengfu_checks.codes import CHECK_NOT_USABLE
 from gengfu_checks.errors import CheckError, ExtraMissing
 from gengfu_checks.guide import text
-from gengfu_checks.model import CheckKind, Finding, Status
+from gengfu_checks.model import OK_CODE, CheckKind, Finding, Status
 from gengfu_checks.settings import parse_assignment, resolve_settings, resolve_thresholds
 
 _SEPARATOR = " · "
@@ -110,12 +110,12 @@ def _shown(result: RunResult, language: str) -> Iterator[str]:
 def _described(finding: Finding, columns: int, language: str) -> list[str]:
     """Lines that tell one finding."""
     lines: list[str] = []
-    if finding.status is not Status.OK:
+    if finding.code != OK_CODE:
         title = guide.article(finding.code).text(language).title
         limit, metric = (finding.breach.limit, finding.breach.metric) if finding.breach else (None, "")
         summary = guide.summary(finding.code, language, "", finding.facts, finding.metrics, limit, metric=metric)
         lines += table.wrap([title, summary], columns, "：" if language == "zh" else ": ")
-    more = table.details(finding.metrics, finding.facts if finding.status is Status.OK else {}, language)
+    more = table.details(finding.metrics, finding.facts if finding.code == OK_CODE else {}, language)
     lines += table.wrap(more, columns, _SEPARATOR)
     return lines or [word("nothing", language)]
 

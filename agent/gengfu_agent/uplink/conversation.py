@@ -44,6 +44,7 @@ class Parts:
     certificate: CertificateKeeper
     on_plan: Callable[[bytes], Awaitable[PlanAnswer]]
     present: Present
+    on_inventory_request: Callable[[], None] = lambda: None
     sent: set[Key] = field(default_factory=set)
     counters: Counters = field(default_factory=Counters)
 
@@ -278,6 +279,8 @@ class Conversation:
                     self.end(Ending(End.RENEWED, "a new certificate is stored"))
             case "authority":
                 await self._parts.certificate.adopt_roots(message.authority.roots_pem)
+            case "inventory_request":
+                self._parts.on_inventory_request()
             case "welcome":
                 raise BrokenProtocol("the collector sent Welcome twice")
             case _:

@@ -30,7 +30,12 @@ class Present:
         self._latest: dict[str, tuple[int, Key]] = {}
 
     def add(self, key: Key, checks: tuple[str, ...], appended_at_ms: int, age_base_ms: int) -> None:
-        """Take in a record of this process. `age_base_ms` orders records whatever numbers they get."""
+        """Take in a record of this process. `age_base_ms` orders records whatever numbers they get.
+
+        One that holds no run of a check tells no present state: it keeps its place in the order of all records.
+        """
+        if not checks:
+            return
         self._records[key] = _Record(checks, appended_at_ms, age_base_ms)
         for check in checks:
             if age_base_ms >= self._latest.get(check, (age_base_ms, key))[0]:

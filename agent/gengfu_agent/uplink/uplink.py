@@ -67,7 +67,7 @@ class Uplink:
     """Lives on the event loop. `run` goes on until `stop`; nothing that a collector or a network does ends it.
 
     `on_plan` gets the bytes of a plan and puts it into effect; it must not raise. `plan_version` names the present one.
-    `on_change` is called when `link` has changed.
+    `on_change` is called when `link` has changed, `on_inventory_request` when the collector lacks the inventory.
     """
 
     def __init__(
@@ -81,6 +81,7 @@ class Uplink:
         plan_version: Callable[[], str],
         random: Callable[[], float],
         on_change: Callable[[], None] = lambda: None,
+        on_inventory_request: Callable[[], None] = lambda: None,
         timing: Timing | None = None,
         connecting: Backoff = backoff.CONNECTING,
         refused: Backoff = backoff.REFUSED,
@@ -97,7 +98,7 @@ class Uplink:
         self._refused = refused
         self._certificate = CertificateKeeper(identity, clock, random)
         self._present = Present(self._timing.fresh_ms)
-        self._parts = Parts(spool, clock, self._timing, self._certificate, on_plan, self._present)
+        self._parts = Parts(spool, clock, self._timing, self._certificate, on_plan, self._present, on_inventory_request)
         self._stopping = asyncio.Event()
         self._conversation: Conversation | None = None
         self._failures = 0
