@@ -238,7 +238,8 @@ class Conversation:
         with suppress(UplinkError, TimeoutError):
             async with asyncio.timeout(self._parts.timing.settle_s):
                 await self._stream.goodbye(reason)
-                await asyncio.wait({settled, receiving}, return_when=asyncio.FIRST_COMPLETED)
+                if ending.end is not End.DRAINED:  # that was the collector's last word
+                    await asyncio.wait({settled, receiving}, return_when=asyncio.FIRST_COMPLETED)
                 await self._stream.finish()
                 # Cancelled before the other end has read it, Goodbye would be lost.
                 await asyncio.wait({receiving})

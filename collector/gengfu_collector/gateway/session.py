@@ -99,7 +99,7 @@ class AgentSession:
         self.machine_id = hello.machine_id
         self.token = token
         self.gone = asyncio.Event()
-        """Set when nothing of this stream is left."""
+        """Set when this stream is over; its other end may still be reading why."""
         self.plan_version = ""
         self.orders: Orders | None = None
         self.skew_s = 0.0

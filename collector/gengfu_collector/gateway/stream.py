@@ -55,12 +55,11 @@ NEW_SESSION_MS = 100
 STORE_RETRY_MS = 10_000
 SETTLE_S = 2.0
 LEAVE_S = 2.0
-"""For the other end to read why and to go: where it writes into a finished RPC, it loses what it has not read."""
+"""For the other end to read why, then to go: where it writes into a finished RPC, it loses what it has not read."""
 
 _GONE = (grpc.RpcError, grpc.aio.BaseError, asyncio.InvalidStateError, TimeoutError)
 REFUSALS_TOLD = Rate(per_s=1.0, burst=100.0)
 """In the log; metrics count them all."""
-
 T = TypeVar("T")
 
 _log = logger(__name__)
@@ -271,8 +270,9 @@ class StreamGateway:
                 # The agent has said all that it will say; what it said last is acknowledged, too.
                 await session.settle(SETTLE_S)
             session.end(DrainReason.REBALANCE, 1_000)
-            with contextlib.suppress(TimeoutError, grpc.RpcError, asyncio.InvalidStateError):
-                await asyncio.wait_for(writer, 2.0)
+            await asyncio.wait((writer,), timeout=LEAVE_S)
+            self._unregister(session)
+            if writer.done() and writer.exception() is None:
                 await asyncio.wait((reader,), timeout=LEAVE_S)
         finally:
             for task in (reader, writer, ended):
@@ -280,7 +280,6 @@ class StreamGateway:
             for outcome in await asyncio.gather(reader, writer, return_exceptions=True):
                 _note_failure(session, outcome)
             self._unregister(session)
-            session.gone.set()
 
     async def _read_all(
         self, context: grpc.aio.ServicerContext[bytes, bytes], session: AgentSession, identity: PeerIdentity
@@ -345,6 +344,7 @@ class StreamGateway:
         session.send(messages.certificate(answer))
 
     def _unregister(self, session: AgentSession) -> None:
+        session.gone.set()
         if self.sessions.get(session.agent_id) is not session:
             return
         del self.sessions[session.agent_id]

@@ -232,6 +232,7 @@ class Stream:
     async def drained(self) -> str:
         """The reason of the drain message with which this stream ends."""
         drain = await self.until("drain")
+        await self.call.done_writing()
         assert await self.any() is None
         name: str = stream_pb2.DrainReason.Name(drain.reason)
         return name.removeprefix("DRAIN_REASON_")
