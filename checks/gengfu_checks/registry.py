@@ -18,6 +18,7 @@ ENTRY_POINT_GROUP = "gengfu.checks"
 # name: (module that holds CHECK, extra that it needs)
 BUILT_IN: dict[str, tuple[str, str | None]] = {
     "antivirus": ("gengfu_checks.local.antivirus", None),
+    "baseline": ("gengfu_checks.local.baseline", None),
     "clock": ("gengfu_checks.local.clock", None),
     "cpu": ("gengfu_checks.local.cpu", None),
     "disk": ("gengfu_checks.local.disk", None),
@@ -27,6 +28,7 @@ BUILT_IN: dict[str, tuple[str, str | None]] = {
     "memory": ("gengfu_checks.local.memory", None),
     "name_resolution": ("gengfu_checks.local.name_resolution", None),
     "network": ("gengfu_checks.local.network", None),
+    "network_share": ("gengfu_checks.local.network_share", None),
     "os_service": ("gengfu_checks.local.os_service", None),
     "printer_queue": ("gengfu_checks.local.printer_queue", None),
     "process": ("gengfu_checks.local.process", None),

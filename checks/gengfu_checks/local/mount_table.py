@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 NETWORK_TYPES = frozenset(
     (
-        "9p", "afs", "beegfs", "ceph", "cifs", "fuse.ceph", "fuse.cephfs", "fuse.davfs", "fuse.glusterfs",
+        "9p", "afpfs", "afs", "beegfs", "ceph", "cifs", "fuse.ceph", "fuse.cephfs", "fuse.davfs", "fuse.glusterfs",
         "fuse.rclone", "fuse.s3fs", "fuse.sshfs", "fuse.vmhgfs-fuse", "glusterfs", "gpfs", "lustre", "nfs", "nfs4",
-        "prl_fs", "smb3", "smbfs", "vboxsf", "virtiofs",
+        "prl_fs", "smb3", "smbfs", "vboxsf", "virtiofs", "webdav",
     )
 )  # fmt: skip
 """Filesystems of another machine (or of the host of a virtual one)."""
