@@ -22,6 +22,7 @@ BUILT_IN: dict[str, tuple[str, str | None]] = {
     "clock": ("gengfu_checks.local.clock", None),
     "cpu": ("gengfu_checks.local.cpu", None),
     "disk": ("gengfu_checks.local.disk", None),
+    "disk_encryption": ("gengfu_checks.local.disk_encryption", None),
     "disk_health": ("gengfu_checks.local.disk_health", None),
     "file_age": ("gengfu_checks.local.file_age", None),
     "firewall": ("gengfu_checks.local.firewall", None),
@@ -29,9 +30,11 @@ BUILT_IN: dict[str, tuple[str, str | None]] = {
     "name_resolution": ("gengfu_checks.local.name_resolution", None),
     "network": ("gengfu_checks.local.network", None),
     "network_share": ("gengfu_checks.local.network_share", None),
+    "os_release": ("gengfu_checks.local.os_release", None),
     "os_service": ("gengfu_checks.local.os_service", None),
     "printer_queue": ("gengfu_checks.local.printer_queue", None),
     "process": ("gengfu_checks.local.process", None),
+    "updates": ("gengfu_checks.local.updates", None),
     "uptime": ("gengfu_checks.local.uptime", None),
 }
 

@@ -60,3 +60,12 @@ def windows_kind() -> str:
     if sys.platform == "win32":
         return "workstation" if sys.getwindowsversion().product_type == 1 else "server"
     return ""
+
+
+def is_administrator() -> bool:
+    """Whether this process has an administrator's rights on Windows (IsUserAnAdmin of shell32)."""
+    if sys.platform == "win32":
+        import ctypes
+
+        return bool(ctypes.windll.shell32.IsUserAnAdmin())
+    return False
