@@ -1,0 +1,185 @@
+"""Whether the operating system's release still gets updates: its end of support from a table (`os_release.toml`).
+
+One item, "". Sources: os-release(5) on Linux, the registry key `CurrentVersion` on Windows (its build number and
+edition), `platform.mac_ver` on macOS. A release that is not in the table claims nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+
+import psutil
+
+from gengfu_checks.local.plain_text import plain
+from gengfu_checks.model import (
+    CheckKind,
+    Context,
+    Direction,
+    Fact,
+    Measurement,
+    Metric,
+    Problem,
+    Setting,
+    SettingType,
+    Status,
+    Threshold,
+)
+
+ENDS_SOON = "os_release.ends_soon"
+ENDED = "os_release.ended"
+
+TABLE = Path(__file__).with_name("os_release.toml")
+MAX_NAME_CHARS = 120
+
+_WINDOWS_KEY = r"SOFTWARE\Microsoft\Windows NT\CurrentVersion"
+_SERVICE_PACK = re.compile(r"LTS(?:-SP\d{1,2})?", re.IGNORECASE)
+_MAJOR_ONLY = frozenset(("rhel", "rocky", "almalinux", "centos", "centos-stream"))
+_ENTERPRISE = ("Enterprise", "Education", "IoTEnterprise", "ServerRdsh")
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What runs: `system` and `version` as keys of the table, `name` for people."""
+
+    system: str
+    version: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Support:
+    """The last days on which a release gets updates, for all and for those who have paid for longer."""
+
+    ends: date
+    extended: date | None
+
+
+def linux_release(fields: Mapping[str, str]) -> Release:
+    """The release that the fields of an os-release file tell."""
+    system, version = fields.get("ID", "linux"), fields.get("VERSION_ID", "")
+    name = fields.get("PRETTY_NAME") or f"{system} {version}"
+    if system == "centos" and "stream" in fields.get("NAME", "").lower():
+        system = "centos-stream"
+    if system in _MAJOR_ONLY:
+        version = version.partition(".")[0]
+    elif system == "openEuler":
+        service_pack = _SERVICE_PACK.search(fields.get("VERSION", ""))
+        version = f"{version}-{service_pack[0].lower()}" if service_pack else version
+    return Release(system, version, plain(name.strip(), MAX_NAME_CHARS))
+
+
+def windows_release(fields: Mapping[str, str]) -> Release:
+    """The release that values of the registry key `CurrentVersion` tell.
+
+    The edition decides how long a build is kept. ProductName says Windows 10 on Windows 11 too, so the build decides.
+    """
+    build, edition = fields.get("CurrentBuildNumber", ""), fields.get("EditionID", "")
+    name = fields.get("ProductName", "Windows")
+    if build.isdecimal() and int(build) >= 22000 and name.startswith("Windows 10"):
+        name = name.replace("Windows 10", "Windows 11", 1)
+    system = "windows-pro"
+    if fields.get("InstallationType", "").startswith("Server"):
+        system = "windows-server"
+    elif edition.startswith("IoTEnterpriseS"):
+        system = "windows-ltsc-iot"
+    elif edition in ("EnterpriseS", "EnterpriseSN"):
+        system = "windows-ltsc"
+    elif edition.startswith(_ENTERPRISE):
+        system = "windows-enterprise"
+    shown = " ".join(filter(None, (name, fields.get("DisplayVersion", ""), f"({build})")))
+    return Release(system, build, plain(shown, MAX_NAME_CHARS))
+
+
+def mac_release(version: str) -> Release:
+    """The release of a version like 14.7.1; up to 10.15 the second number counts."""
+    parts = version.split(".")
+    key = ".".join(parts[:2]) if parts[0] == "10" else parts[0]
+    return Release("macos", key, plain(f"macOS {version}", MAX_NAME_CHARS))
+
+
+@functools.cache
+def load_table(path: Path = TABLE) -> dict[str, dict[str, Support]]:
+    """The table: by system, then by release."""
+    import tomllib  # here: a check that is not asked for weighs nothing
+
+    tables = tomllib.loads(path.read_text("utf-8"))
+    return {
+        system: {
+            version: Support(ends, table.get("extended", {}).get(version)) for version, ends in table["ends"].items()
+        }
+        for system, table in tables.items()
+    }
+
+
+def judge(release: Release, support: Support | None, extended: bool, now_s: float) -> Measurement:
+    """The measurement of a release; `extended`: longer support has been paid for. Days are those of UTC."""
+    facts: dict[str, Fact] = {"release": release.name}
+    if support is None:
+        return Measurement(facts=facts)
+    last_day = support.extended if extended and support.extended is not None else support.ends
+    facts["ends"] = last_day.isoformat()
+    end_s = datetime.combine(last_day + timedelta(days=1), time(), UTC).timestamp()
+    problem = Problem(Status.WARNING, ENDED) if now_s >= end_s else None
+    return Measurement("", {"support_left_seconds": end_s - now_s}, facts, problem)
+
+
+def read_windows() -> dict[str, str]:
+    """The values of the registry key that says which Windows this is."""
+    values: dict[str, str] = {}
+    if sys.platform == "win32":
+        import winreg
+
+        with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, _WINDOWS_KEY) as key:
+            for name in ("CurrentBuildNumber", "EditionID", "InstallationType", "ProductName", "DisplayVersion"):
+                try:
+                    values[name] = str(winreg.QueryValueEx(key, name)[0])
+                except FileNotFoundError:
+                    continue
+    return values
+
+
+def read_release() -> Release | None:
+    """What runs here; None where nothing says so."""
+    import platform
+
+    if psutil.WINDOWS:
+        return windows_release(read_windows())
+    if psutil.MACOS:
+        return mac_release(platform.mac_ver()[0])
+    try:
+        return linux_release(platform.freedesktop_os_release())
+    except OSError:
+        return None
+
+
+def measure(context: Context) -> list[Measurement]:
+    """Return the one item, or nothing where the system does not say what it is."""
+    release = read_release()
+    if release is None:
+        return []
+    support = load_table().get(release.system, {}).get(release.version)
+    return [judge(release, support, context.settings["extended_support"], context.now())]
+
+
+CHECK = CheckKind(
+    name="os_release",
+    measure=measure,
+    metrics=(Metric("support_left_seconds", "Time until the release gets no more updates, negative after that"),),
+    codes=(ENDED,),
+    settings=(
+        Setting(
+            "extended_support",
+            SettingType.BOOLEAN,
+            "longer support has been paid for (ESU, Ubuntu Pro, ELS, ELTS) and its end counts",
+            False,
+        ),
+    ),
+    thresholds=(Threshold("support_left_seconds", ENDS_SOON, direction=Direction.BELOW, warning=90 * 86400.0),),
+    every_s=6 * 3600.0,
+)
