@@ -49,9 +49,7 @@ def details(metrics: Mapping[str, float], facts: Mapping[str, Fact], language: s
     """Metrics, then facts, one text each; of a fact in two languages (`title_zh`, `title_en`) the reader's."""
     other, own = ("_en", "_zh") if language == "zh" else ("_zh", "_en")
     return [human(name, value, language) for name, value in metrics.items()] + [
-        human_fact(name.removesuffix(own), value, language)
-        for name, value in facts.items()
-        if not name.endswith(other)
+        human_fact(name.removesuffix(own), value, language) for name, value in facts.items() if not name.endswith(other)
     ]
 
 

@@ -20,7 +20,8 @@ An article lives in the file named after the part of its code before the dot (`d
 
 A part of a summary in square brackets is left out when a value inside it is missing (the item "" and the limit of a
 problem without threshold are); elsewhere a missing value shows as `?`. Beside its metrics and declared facts a summary
-may use {item}, {limit}, {code}, {metric} (name of the breached one) and {value} (of that one). Formats: `guide.text`.
+may use {item}, {limit}, {code}, {metric} (name of the breached one) and {value} (of that one). A text that is somebody's
+own comes as two facts, `reason_zh` and `reason_en`, and is shown as {reason}. Formats: `guide.text`.
 """
 
 from __future__ import annotations
@@ -99,12 +100,13 @@ def summary(
     `limit` and `metric` are those of the finding's breach, if it has one. Everything but the templates is hostile:
     values are cleaned and bounded, names that fit nothing are ignored. A metric hides a fact of the same name.
     """
-    values: dict[str, object] = {**facts, **metrics, "item": item, "code": code}
+    language = "zh" if _is_chinese(language) else "en"
+    own = {name[:-3]: value for name, value in facts.items() if name.endswith(f"_{language}")}
+    values: dict[str, object] = {**own, **facts, **metrics, "item": item, "code": code}
     if metric:
         values |= {"metric": metric, "value": metrics.get(metric)}
     if limit is not None:
         values["limit"] = limit
-    language = "zh" if _is_chinese(language) else "en"
     return text.render(article(code).text(language).summary, values, language)
 
 
