@@ -29,6 +29,7 @@ BUILT_IN: dict[str, tuple[str, str | None]] = {
     "fans": ("gengfu_checks.local.fans", None),
     "file_age": ("gengfu_checks.local.file_age", None),
     "firewall": ("gengfu_checks.local.firewall", None),
+    "gateway_latency": ("gengfu_checks.local.gateway_latency", None),
     "memory": ("gengfu_checks.local.memory", None),
     "memory_errors": ("gengfu_checks.local.memory_errors", None),
     "name_resolution": ("gengfu_checks.local.name_resolution", None),
