@@ -81,3 +81,17 @@ def unshare(requires_program: Callable[[str, str], str]) -> str:
 def samples() -> Path:
     """The folder of recorded /proc files and program outputs."""
     return Path(__file__).parent / "fixtures"
+
+
+@pytest.fixture
+def sys_tree(tmp_path: Path) -> Callable[[dict[str, object]], Path]:
+    """`sys_tree({"class/net/eth0/mtu": 1500})` writes these attributes as files and returns what stands for /sys."""
+
+    def make(attributes: dict[str, object]) -> Path:
+        for name, value in attributes.items():
+            file = tmp_path / "sys" / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(value if isinstance(value, bytes) else f"{value}\n".encode())
+        return tmp_path / "sys"
+
+    return make
