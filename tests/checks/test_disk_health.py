@@ -82,6 +82,10 @@ def test_each_disk_is_told_by_itself(bench: Any, machine: Callable[..., CheckKin
     }
 
 
+def test_disks_that_do_not_matter(bench: Any, machine: Callable[..., CheckKind]) -> None:
+    assert set(bench(machine(**ANSWERS), ignore=["sd*"]).run()) == {"nvme0"}
+
+
 def test_a_sleeping_disk_stays_asleep_and_what_it_told_last_stands(
     bench: Any, machine: Callable[..., CheckKind], tmp_path: Path
 ) -> None:

@@ -18,9 +18,9 @@ Tree = Callable[[dict[str, object]], Path]
 HOUR_S = 3600.0
 
 
-def watched(bench: Any, sys: Path) -> Any:
+def watched(bench: Any, sys: Path, **settings: object) -> Any:
     kind = replace(CHECK, measure=lambda context: measure_fans(context, sys / "class/hwmon"))
-    return bench(kind)
+    return bench(kind, **settings)
 
 
 def fan(rpm: int, **more: object) -> dict[str, object]:
@@ -91,3 +91,7 @@ def test_absurd_speeds_and_removed_fans_are_forgotten(bench: Any, sys_tree: Tree
     (sys / "class/hwmon/hwmon0/fan2_input").unlink()
     assert codes(instance) == {}
     assert instance.keep == {"turning_since": {}}
+
+
+def test_fans_that_do_not_matter(bench: Any, sys_tree: Tree) -> None:
+    assert codes(watched(bench, sys_tree(fan(300, fan2_alarm=1)), ignore=["nct6779 *"])) == {}

@@ -1,6 +1,6 @@
 """Energy settings: folders built after "CPU Performance Scaling" of the kernel's admin guide.
 
-The lines of powercfg are those of `powercfg -LIST` on TechNet, FlyoutAutoPowerScheme; the Chinese one is built after them.
+The lines of powercfg are from `powercfg -LIST` on TechNet, FlyoutAutoPowerScheme; the Chinese one is built like them.
 """
 
 from __future__ import annotations

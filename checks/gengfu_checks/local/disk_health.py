@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,8 @@ def measure_linux(context: Context, sys: Path, smartctl: str | None) -> Iterator
     denied: list[str] = []
     found: set[str] = set()
     for target in _targets(context, smartctl, names):
+        if any(fnmatchcase(target.item, pattern) for pattern in context.settings["ignore"]):
+            continue
         answer = _ask(smartctl, target, min(DISK_TIMEOUT_S, ends_s - context.monotonic()))
         if answer is NoReport.DENIED:
             denied.append(target.item)
@@ -221,7 +224,10 @@ CHECK = CheckKind(
         Metric("asleep", "1 when the disk sleeps and the values are those of the last look"),
     ),
     codes=(FAILED, FAILED_BEFORE, SELF_TEST_FAILED, SPARE_LOW, SMART_OFF, CHECK_NEEDS_RIGHTS, CHECK_PROGRAM_FAILED),
-    settings=(Setting("growth_window", SettingType.DURATION, "time in which new defects are counted", "7d"),),
+    settings=(
+        Setting("growth_window", SettingType.DURATION, "time in which new defects are counted", "7d"),
+        Setting("ignore", SettingType.TEXT_LIST, "disks that do not matter, as globs (Linux)", ()),
+    ),
     thresholds=(
         Threshold("pending_sectors", BAD_SECTORS, warning=1, critical=100),
         Threshold("uncorrectable_sectors", BAD_SECTORS, warning=1, critical=100),

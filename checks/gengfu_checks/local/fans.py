@@ -8,6 +8,7 @@ turned is an empty plug.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ ALARM = "fans.alarm"
 def measure_fans(context: Context, hwmon: Path) -> Iterator[Measurement]:
     """Yield a measurement for each fan that turns or has turned."""
     turning: dict[str, Any] = context.keep.setdefault("turning_since", {})
-    found = sensors(hwmon, "fan")
+    ignored = context.settings["ignore"]
+    found = [fan for fan in sensors(hwmon, "fan") if not any(fnmatchcase(fan.name, pattern) for pattern in ignored)]
     for name in set(turning) - {sensor.name for sensor in found}:
         del turning[name]
     for sensor in found:
@@ -75,6 +77,7 @@ CHECK = CheckKind(
             "a fan that has turned this long without a rest is meant to turn always",
             "24h",
         ),
+        Setting("ignore", SettingType.TEXT_LIST, "fans that do not matter, as globs", ()),
     ),
     every_s=300.0,
     timeout_s=20.0,
