@@ -12,7 +12,9 @@ from __future__ import annotations
 import json
 import logging
 import math
+import time
 import traceback
+from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import islice
 from typing import IO, Final
@@ -25,6 +27,9 @@ MAX_FIELDS = 32
 MAX_PARTS = 32
 MAX_VALUE_CHARACTERS = 1_024
 MAX_TRACEBACK_CHARACTERS = 8_192
+
+SPARING_BURST = 100.0
+SPARING_PER_S = 1.0
 
 _FIELDS = "gengfu_fields"
 _OWN_LOGGERS = "gengfu_collector"
@@ -61,9 +66,34 @@ class Logger:
             self._logger.log(level, "%s", event, extra={_FIELDS: fields}, exc_info=error)
 
 
+class SparingLogger(Logger):
+    """For what strangers can bring about as often as they like: of each event a hundred records at once, then one a
+    second, which says how many were left out before it. For one thread. Metrics count them all."""
+
+    def __init__(self, name: str, monotonic_s: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(name)
+        self._monotonic_s = monotonic_s
+        self._allowed: dict[str, tuple[float, float, int]] = {}
+
+    def _log(self, level: int, event: str, fields: dict[str, object], error: BaseException | None = None) -> None:
+        now_s = self._monotonic_s()
+        allowed, looked_at_s, left_out = self._allowed.get(event, (SPARING_BURST, now_s, 0))
+        allowed = min(SPARING_BURST, allowed + (now_s - looked_at_s) * SPARING_PER_S)
+        if allowed < 1.0:
+            self._allowed[event] = allowed, now_s, left_out + 1
+            return
+        self._allowed[event] = allowed - 1.0, now_s, 0
+        super()._log(level, event, fields | {"left_out": left_out} if left_out else fields, error)
+
+
 def logger(name: str) -> Logger:
     """The logger of a module: `logger(__name__)`."""
     return Logger(name)
+
+
+def sparing_logger(name: str) -> SparingLogger:
+    """A logger of a module for what strangers bring about."""
+    return SparingLogger(name)
 
 
 def configure_logging(level: str, stream: IO[str]) -> None:

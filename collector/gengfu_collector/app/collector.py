@@ -30,11 +30,12 @@ from gengfu_collector.gateway.session import Orders
 from gengfu_collector.gateway.stream import StreamGateway
 from gengfu_collector.gateway.surroundings import Surroundings
 from gengfu_collector.intake import copies, presence
+from gengfu_collector.intake.inventory import rules_of
 from gengfu_collector.intake.live import LiveAgent, LiveTable
 from gengfu_collector.intake.pipeline import Intake, Meter
 from gengfu_collector.intake.submission import Outcome, Submission
 from gengfu_collector.intake.work import UnitOfWork, load_agent
-from gengfu_collector.logs import logger
+from gengfu_collector.logs import logger, sparing_logger
 from gengfu_collector.metrics.own import OwnMetrics, StoreFigures
 from gengfu_collector.metrics.pages import MetricsPages
 from gengfu_collector.store.database import Database
@@ -51,6 +52,7 @@ LOCK_WAIT_S = 3.0
 GC_THRESHOLDS = (50_000, 20, 100)
 
 _log = logger(__name__)
+_refusals_log = sparing_logger(__name__)
 
 
 class Collector:
@@ -88,15 +90,15 @@ class Collector:
         self.ports: dict[str, int] = {}
         self._closing = contextlib.AsyncExitStack()
 
-    def orders_for(self, asset_class: str, labels: Mapping[str, str]) -> Orders:
+    def orders_for(self, asset_class: str, labels: Mapping[str, str], name: str = "") -> Orders:
         """What the profiles in force ask of such an asset; the same object as long as that stays the same."""
-        found = self._inspection.for_asset(asset_class, labels)
+        found = self._inspection.for_asset(asset_class, labels, name)
         kept = self._orders.get(id(found))
         if kept is None or kept[0] is not found:
             rules = {
                 name: Rule(confirm=rule.confirm, recover=rule.recover, worst=rule.worst)
                 for name, rule in found.rules.items()
-            }
+            } | rules_of(found.inventory.rules)
             kept = (found, Orders(found.wire, found.plan.version, rules, found.absence))
             self._orders[id(found)] = kept
         return kept[1]
@@ -131,7 +133,14 @@ class Collector:
         socket = AdminSocket(self._config.data / SOCKET_FILE, self._desk())
         await socket.start()
         self._closing.push_async_callback(socket.stop)
-        upkeep = Upkeep(self.intake, self.live, self.gateway, self._store.authority, self._config.report_days)
+        upkeep = Upkeep(
+            self.intake,
+            self.live,
+            self.gateway,
+            self._store.authority,
+            self._config.report_days,
+            self._config.inventory_days,
+        )
         for work in (upkeep.sweep, upkeep.note_seen, upkeep.keep_house, upkeep.give_memory_back, self._own.watch_loop):
             self._closing.push_async_callback(_cancel, asyncio.create_task(work()))
 
@@ -183,9 +192,13 @@ class Collector:
         app = build_app(MetricsPages(self.live, self._own), self._readiness)
         self._own.queued_writes.follow(lambda: self._store.writer.waiting + self.intake.waiting)
         self._own.connected_agents.follow(lambda: len(self.gateway.sessions))
-        http = await start_http(address.host, address.port, app, self._own.http_refused.inc)
+        http = await start_http(address.host, address.port, app, self._note_cut)
         self.ports["http"] = http.port
         return http
+
+    def _note_cut(self, reason: str) -> None:
+        self._own.http_refused.inc(reason)
+        _refusals_log.warning("http connection cut", reason=reason)
 
     async def _note_left(self, former: Former) -> None:
         copy = (former.session, former.machine_id)
@@ -226,12 +239,17 @@ class _IntakeMeter(Meter):
             own.bytes_received.inc(len(submission.data))
             if submission.outcome is Outcome.STORED:
                 own.reports_stored.inc()
+                for change in submission.inventory.changes if submission.inventory else ():
+                    own.inventory_changes.inc(change.category, change.kind)
                 own.findings_received.inc(sum(len(shape.findings) for shape, _ in submission.runs))
                 own.acknowledgement_latency.observe(now_s - submission.received_monotonic_s)
             elif submission.outcome is Outcome.DUPLICATE:
                 own.reports_duplicate.inc()
             elif submission.outcome is Outcome.REJECTED and submission.rejection is not None:
-                own.reports_rejected.inc(submission.rejection.reason.value)
+                reason = submission.rejection.reason.value
+                own.reports_rejected.inc(reason)
+                which = {"agent_id": submission.agent_id, "epoch": submission.epoch, "seq": submission.seq}
+                _refusals_log.warning("report rejected", **which, reason=reason, detail=submission.rejection.detail)
 
 
 async def serve(config: CollectorConfig, announce: Callable[[Mapping[str, int]], None]) -> None:

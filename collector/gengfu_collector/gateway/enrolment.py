@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -22,6 +21,7 @@ from gengfu_collector.gateway.challenges import Challenges
 from gengfu_collector.gateway.issuance import EnrolmentRequest, Issue, RecoveryRequest
 from gengfu_collector.gateway.listener import start_listener
 from gengfu_collector.gateway.messages import MAX_SESSION_BYTES
+from gengfu_collector.logs import sparing_logger
 from gengfu_collector.store.writer import Writer
 from gengfu_collector.times import Clock
 from gengfu_proto.errors import MessageError
@@ -35,7 +35,7 @@ ENROL_FLAG = "--enrol"
 T = TypeVar("T")
 Context = grpc.aio.ServicerContext[Any, Any]
 
-_log = logging.getLogger(__name__)
+_refusals_log = sparing_logger(__name__)
 
 _STATUS: tuple[tuple[type[Exception], grpc.StatusCode, str], ...] = (
     (NotFound, grpc.StatusCode.UNAUTHENTICATED, "unknown"),
@@ -192,11 +192,12 @@ class EnrolmentServicer:
             self._admission.on_call("answered")
             return answer
         except Limited as error:
+            _refusals_log.warning("enrolment held off", peer=context.peer(), reason=str(error))
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
         except (CollectorError, MessageError) as error:
             status, reason = _status(error)
             self._admission.count(reason)
-            _log.info("enrolment_refused", extra={"peer": context.peer(), "reason": str(error)})
+            _refusals_log.warning("enrolment refused", peer=context.peer(), reason=str(error))
             await context.abort(status, str(error))
         except SQLAlchemyError:
             # The writer has logged it; its text may hold parts of what is stored.

@@ -107,6 +107,8 @@ class AgentSession:
         self.left = False
         self.ended = asyncio.Event()
         self.drain_message: bytes = b""
+        self.cut_for = ""
+        self.detail = ""
         self._epoch = greeted.epoch
         self._intake = intake
         self._shapes: dict[bytes, Shape] = {}
@@ -157,9 +159,15 @@ class AgentSession:
         self._outgoing.append(message)
         self._wake.set()
 
-    def end(self, reason: DrainReason, retry_after_ms: int = DEFAULT_RETRY_MS, detail: str = "") -> None:
-        """Say why and stop; nothing that arrives afterwards is looked at."""
+    def end(
+        self, reason: DrainReason, retry_after_ms: int = DEFAULT_RETRY_MS, detail: str = "", cut_for: str = ""
+    ) -> None:
+        """Say why and stop; nothing that arrives afterwards is looked at.
+
+        `cut_for` is a word for metrics where the stream is ended for something that this agent did or met.
+        """
         if not self.ended.is_set():
+            self.cut_for, self.detail = cut_for, detail
             self.drain_message = messages.drain(reason, retry_after_ms, detail)
             self.ended.set()
             self._room.set()
@@ -171,11 +179,13 @@ class AgentSession:
         if not self._in_flight:
             self._settled.set()
         self._in_flight_bytes -= sum(len(result.data) for result in results)
-        self._in_flight_findings -= sum(_findings(result.runs) for result in results)
+        self._in_flight_findings -= sum(map(_weight, results))
+        if any(result.inventory is not None and result.inventory.wanted for result in results):
+            self.send(messages.inventory_request())
         if self._has_room:
             self._room.set()
         if any(result.outcome is Outcome.RETRY for result in results):
-            self.end(DrainReason.REBALANCE, DEFAULT_RETRY_MS, "the collector cannot store reports at present")
+            self.end(DrainReason.REBALANCE, DEFAULT_RETRY_MS, "the collector cannot store reports at present", "store")
         self._finished.extend(result for result in results if result.outcome is not Outcome.RETRY)
         self._wake.set()
 
@@ -229,7 +239,8 @@ class AgentSession:
             rejection = Rejection(RejectionReason.UNKNOWN_SHAPE, str(error))
         except MessageError as error:
             rejection = Rejection(RejectionReason.MALFORMED, str(error))
-        late = backlog or _too_old(message.age_ms, runs)
+        # Inventories come in order, behind what is live; an old one says so by its age.
+        late = (backlog and body.inventory is None) or _too_old(message.age_ms, runs)
         submission = Submission(
             self, self.agent_id, message.epoch, message.seq, message.body, body, runs, new_shapes, late, rejection
         )
@@ -239,7 +250,7 @@ class AgentSession:
 
     def _submit(self, submission: Submission) -> None:
         self._in_flight_bytes += len(submission.data)
-        self._in_flight_findings += _findings(submission.runs)
+        self._in_flight_findings += _weight(submission)
         if not self._has_room:
             self._room.clear()
         try:
@@ -247,7 +258,7 @@ class AgentSession:
             self._in_flight += 1
             self._settled.clear()
         except Overloaded as error:
-            self.end(DrainReason.REBALANCE, 30_000, str(error))
+            self.end(DrainReason.REBALANCE, 30_000, str(error), "limit")
 
     @property
     def _has_room(self) -> bool:
@@ -321,6 +332,13 @@ def parse_up(data: bytes) -> stream_pb2.Up:
 
 def _findings(runs: Sequence[tuple[Shape, Run]]) -> int:
     return sum(len(shape.findings) for shape, _ in runs)
+
+
+def _weight(submission: Submission) -> int:
+    """Findings, or entries of an inventory: what costs time to look through."""
+    inventory = submission.body.inventory
+    entries = len(inventory.entries) + len(inventory.removed_keys) if inventory is not None else 0
+    return entries + _findings(submission.runs)
 
 
 def _too_old(age_ms: int, runs: Sequence[tuple[Shape, Run]]) -> bool:

@@ -20,7 +20,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from gengfu_collector.errors import CollectorError, Overloaded, Refused
 from gengfu_collector.faults.model import Rule
 from gengfu_collector.gateway import messages
-from gengfu_collector.gateway.admission import Bucket, Rate
 from gengfu_collector.gateway.certificates import PeerIdentity, uid_of
 from gengfu_collector.gateway.door import Door
 from gengfu_collector.gateway.messages import DrainReason
@@ -41,7 +40,7 @@ from gengfu_collector.intake.greeting import (
 from gengfu_collector.intake.live import LiveAgent
 from gengfu_collector.intake.records import AgentRecord
 from gengfu_collector.intake.work import UnitOfWork
-from gengfu_collector.logs import logger
+from gengfu_collector.logs import logger, sparing_logger
 from gengfu_collector.store.schema import agent
 from gengfu_proto.errors import MessageError
 from gengfu_proto.text import clean
@@ -58,11 +57,11 @@ LEAVE_S = 2.0
 """For the other end to read why, then to go: where it writes into a finished RPC, it loses what it has not read."""
 
 _GONE = (grpc.RpcError, grpc.aio.BaseError, asyncio.InvalidStateError, TimeoutError)
-REFUSALS_TOLD = Rate(per_s=1.0, burst=100.0)
-"""In the log; metrics count them all."""
+
 T = TypeVar("T")
 
 _log = logger(__name__)
+_refusals_log = sparing_logger(__name__)
 
 
 class StreamGateway:
@@ -73,7 +72,6 @@ class StreamGateway:
         self.sessions: dict[int, AgentSession] = {}
         self.draining = False
         self._door = Door()
-        self._told = Bucket(REFUSALS_TOLD, time.monotonic())
 
     @property
     def connected(self) -> frozenset[str]:
@@ -109,7 +107,7 @@ class StreamGateway:
         oldest_s = time.monotonic() - 3 * self._around.heartbeat_every_s - 5
         for session in list(self.sessions.values()):
             if session.heard_at_s < oldest_s:
-                session.end(DrainReason.REBALANCE, 1_000, "nothing was heard for three heartbeats")
+                session.end(DrainReason.REBALANCE, 1_000, "nothing was heard for three heartbeats", "silent")
 
     async def give_orders(self, agent_id: int) -> bool:
         """Judge a connected agent by its present rules, and send it its plan when that is another; True when it is."""
@@ -117,7 +115,7 @@ class StreamGateway:
         shown = self._around.intake.live.agents.get(agent_id)
         if session is None or shown is None:
             return False
-        orders = self._around.orders_for(shown.asset_class, shown.labels)
+        orders = self._around.orders_for(shown.asset_class, shown.labels, shown.asset)
         if orders is session.orders:
             return False
         session.orders = orders
@@ -173,7 +171,7 @@ class StreamGateway:
 
         def accept(work: UnitOfWork) -> Greeted | str:
             def rules(record: AgentRecord) -> Mapping[str, Rule]:
-                found = self._around.orders_for(record.asset_class, record.labels)
+                found = self._around.orders_for(record.asset_class, record.labels, record.asset)
                 orders[:] = [found]
                 return found.rules
 
@@ -270,6 +268,9 @@ class StreamGateway:
                 # The agent has said all that it will say; what it said last is acknowledged, too.
                 await session.settle(SETTLE_S)
             session.end(DrainReason.REBALANCE, 1_000)
+            if session.cut_for:
+                self._around.on_refused(session.cut_for)
+                _refusals_log.warning("stream cut", agent=session.uid, reason=session.cut_for, detail=session.detail)
             await asyncio.wait((writer,), timeout=LEAVE_S)
             self._unregister(session)
             if writer.done() and writer.exception() is None:
@@ -294,14 +295,12 @@ class StreamGateway:
 
     async def _take(self, session: AgentSession, identity: PeerIdentity, data: bytes) -> None:
         if not identity.is_valid(self._around.now_ms()):
-            session.end(DrainReason.REBALANCE, 1_000, "the certificate is no longer valid")
+            session.end(DrainReason.REBALANCE, 1_000, "the certificate is no longer valid", "certificate")
             return
         try:
             await self._receive(session, parse_up(data))
         except ProtocolError as error:
-            self._around.on_refused(word_for(error))
-            _log.warning("agent broke the protocol", agent=session.uid, detail=str(error))
-            session.end(DrainReason.PROTOCOL, 60_000, str(error))
+            session.end(DrainReason.PROTOCOL, 60_000, str(error), word_for(error))
 
     async def _receive(self, session: AgentSession, up: stream_pb2.Up) -> None:
         kind = up.WhichOneof("message")
@@ -323,7 +322,7 @@ class StreamGateway:
             case "plan_applied":
                 refused = [part.name for part in up.plan_applied.refused[:20]]
                 if refused:
-                    _log.warning("agent refused checks of its plan", agent=session.uid, checks=refused)
+                    _refusals_log.warning("agent refused checks of its plan", agent=session.uid, checks=refused)
                 version = clean(up.plan_applied.version[:64], 64, "plan version")
                 self._around.intake.execute(lambda work: note_plan(work, session.agent_id, version))
             case None | _:
@@ -356,7 +355,7 @@ class StreamGateway:
 
         def leave(work: UnitOfWork) -> None:
             record = work.agent(session.agent_id)
-            absence = self._around.orders_for(record.asset_class, record.labels).absence
+            absence = self._around.orders_for(record.asset_class, record.labels, record.asset).absence
             end_stream(work, session.agent_id, session.left, absence.absent_after_ms(work.now_ms))
 
         self._around.intake.execute(leave)
@@ -364,8 +363,7 @@ class StreamGateway:
     async def _turn_away(
         self, context: grpc.aio.ServicerContext[bytes, bytes], error: CollectorError | Exception
     ) -> None:
-        if self._told.take(time.monotonic()):
-            _log.warning("stream refused", reason=str(error))
+        _refusals_log.warning("stream refused", reason=str(error) or "no Hello in time")
         if isinstance(error, Overloaded):
             error = Away(DrainReason.REBALANCE, OVERLOADED_RETRY_MS, str(error))
         if isinstance(error, Away):

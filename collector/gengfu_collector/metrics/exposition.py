@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from gengfu_checks.model import MetricType
 from gengfu_collector.intake.live import LiveAgent, LiveRun, LiveTable
+from gengfu_collector.logs import sparing_logger
 from gengfu_collector.metrics.kinds import KnownKinds
 from gengfu_collector.metrics.layout import (
     FINDING_PROBLEM,
@@ -29,6 +30,8 @@ from gengfu_collector.metrics.layout import (
 from gengfu_collector.metrics.own import LabelledCounter
 from gengfu_collector.metrics.text import FamilyText, FamilyType, label_name, label_text, sample
 from gengfu_proto.convert.report import Shape
+
+_hidden_log = sparing_logger(__name__)
 
 SLICE_S = 0.005
 MAX_ASSET_LABELS = 32
@@ -150,12 +153,16 @@ class Exposition:
         layout, users = self._layouts.get(key, (None, 0))
         if layout is None:
             if is_too_large(shape):
-                self._hidden.inc("too_many_series")
+                self._hide("too_many_series", shape.kind)
             layout = build_layout(key, shape, self._measured_family, self._family)
             for family in layout.families:
                 family.users += 1
         self._layouts[key] = (layout, users + 1)
         return layout
+
+    def _hide(self, reason: str, kind: str) -> None:
+        self._hidden.inc(reason)
+        _hidden_log.warning("metrics of a check are not shown", reason=reason, kind=kind)
 
     def _give_back_layout(self, layout: Layout) -> None:
         _layout, users = self._layouts[layout.key]
@@ -171,7 +178,7 @@ class Exposition:
     def _measured_family(self, kind: str, metric: str, reported: MetricType) -> Family | None:
         name = f"gengfu_{kind}_{metric}"
         if name in self._reserved or name.removesuffix("_total") in self._reserved:
-            self._hidden.inc("reserved_name")
+            self._hide("reserved_name", kind)
             return None
         return self._family(name, kind, metric, reported)
 

@@ -122,6 +122,7 @@ async def test_a_silent_stream_is_ended_after_three_heartbeats_and_others_are_no
         await second.until("credit")
         assert time.monotonic() - site.gateway.sessions[lively.id].heard_at_s < 10
         await site.until(lambda: list(site.gateway.sessions) == [lively.id])
+        assert site.refused == ["silent"]
 
 
 async def test_a_silent_stream_that_takes_nothing_is_ended_too(site: Site) -> None:

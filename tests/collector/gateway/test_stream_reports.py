@@ -307,6 +307,7 @@ async def test_a_store_that_cannot_be_written_acknowledges_nothing_and_sends_the
     drain = await stream.read("drain")
     assert drain.reason == stream_pb2.DRAIN_REASON_REBALANCE
     assert "cannot store" in drain.detail
+    assert site.refused == ["store"]
     assert drain.retry_after_ms > 0
     event.remove(site.database.engine, "before_cursor_execute", refuse)
     assert site.rows(schema.report) == []
