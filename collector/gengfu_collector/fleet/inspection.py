@@ -1,4 +1,7 @@
-"""The inspection folder: every profile of the organisation, on top of the built-in ones. All or nothing."""
+"""The inspection folder: every profile, standard and exception of the organisation, on top of what is built in.
+
+All or nothing.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,22 @@ from importlib import resources
 from pathlib import Path
 
 from gengfu_collector.errors import ConfigurationError
+from gengfu_collector.fleet.exceptions import (
+    MAX_EXCEPTIONS,
+    Exemption,
+    read_exception,
+    require_room,
+    with_exceptions,
+)
 from gengfu_collector.fleet.matching import CLASS, fits
 from gengfu_collector.fleet.plans import AssetOrders, orders, validate
 from gengfu_collector.fleet.profiles import Profile, read_profile
+from gengfu_collector.fleet.standards import CHECK_KIND, Standards, read_file_standard
 from gengfu_collector.fleet.time_zone import time_zone
 from gengfu_collector.fleet.toml_table import Table, parse, read_file, shown
 
 BUILT_IN_PREFIX = "built-in "
-FILE_KEYS = ("profile",)
+FILE_KEYS = ("profile", "standard", "rule", "exception")
 MAX_FILES = 1_000
 MAX_PROFILES = 2_000
 MAX_KEPT_ASSETS = 16_384
@@ -30,23 +41,42 @@ class Inspection:
     `warnings` are lines about things that work but may not be meant.
     """
 
-    def __init__(self, profiles: Sequence[Profile], zone: tzinfo, warnings: Sequence[str] = ()) -> None:
-        validate(profiles, zone)
+    def __init__(
+        self,
+        profiles: Sequence[Profile],
+        zone: tzinfo,
+        warnings: Sequence[str] = (),
+        standards: Standards | None = None,
+        exceptions: Sequence[Exemption] = (),
+    ) -> None:
+        self.standards = standards or Standards()
+        fill = self.standards.fill
+        baselines = {check.name for profile in profiles for check in profile.checks if check.kind == CHECK_KIND}
+        validate(profiles, zone, fill, spare_bytes=require_room(exceptions) * len(baselines))
         self.profiles = tuple(profiles)
+        self.exceptions = tuple(exceptions)
         self.zone = zone
         self.warnings = tuple(warnings)
         # Thousands of assets share a few sets of profiles, and most of their labels are asked for by none.
         self._labels = sorted({key for profile in profiles for key in profile.match if key != CLASS})
         self._fitting = lru_cache(maxsize=MAX_KEPT_ASSETS)(self._find_fitting)
-        self._orders = lru_cache(maxsize=MAX_KEPT_ORDERS)(lambda chosen: orders(chosen, zone))
+        self._orders = lru_cache(maxsize=MAX_KEPT_ORDERS)(lambda chosen: orders(chosen, zone, fill))
+        self._excepted = lru_cache(maxsize=MAX_KEPT_ORDERS)(
+            lambda chosen, excepted: with_exceptions(self._orders(chosen), excepted)
+        )
 
     def profiles_for(self, asset_class: str, labels: Mapping[str, str]) -> tuple[Profile, ...]:
         """The profiles that fit an asset, in order."""
         return self._fitting(asset_class, tuple(labels.get(key) for key in self._labels))
 
-    def for_asset(self, asset_class: str, labels: Mapping[str, str]) -> AssetOrders:
+    def exceptions_for(self, asset_class: str, labels: Mapping[str, str], name: str) -> tuple[Exemption, ...]:
+        """The exceptions for an asset, ended ones too, in order."""
+        return tuple(exception for exception in self.exceptions if exception.is_for(asset_class, labels, name))
+
+    def for_asset(self, asset_class: str, labels: Mapping[str, str], name: str = "") -> AssetOrders:
         """What the agent of such an asset does, and how its findings are judged. Fails for no asset."""
-        return self._orders(self.profiles_for(asset_class, labels))
+        chosen, excepted = self.profiles_for(asset_class, labels), self.exceptions_for(asset_class, labels, name)
+        return self._excepted(chosen, excepted) if excepted else self._orders(chosen)
 
     def _find_fitting(self, asset_class: str, values: tuple[str | None, ...]) -> tuple[Profile, ...]:
         labels = {key: value for key, value in zip(self._labels, values, strict=True) if value is not None}
@@ -54,10 +84,10 @@ class Inspection:
 
 
 def load_inspection(folder: Path | None, zone: tzinfo | None = None) -> Inspection:
-    """Return the built-in profiles and those of every *.toml file in the folder and below it, but for hidden ones.
+    """Return what is built in and what every *.toml file in the folder and below it says, but for hidden ones.
 
-    Hours are wall time of `zone`, by default that of this machine. Raises ConfigurationError with file, line and what
-    is allowed.
+    Hours and days are those of `zone`, by default that of this machine. Raises ConfigurationError with file, line and
+    what is allowed.
     """
     tables = list(_built_in_files())
     if folder is not None:
@@ -75,7 +105,16 @@ def load_inspection(folder: Path | None, zone: tzinfo | None = None) -> Inspecti
             profiles.append(profile)
     if len(profiles) > MAX_PROFILES:
         raise profiles[MAX_PROFILES].table.error(f"at most {MAX_PROFILES} profiles are allowed")
-    return Inspection(profiles, zone or time_zone(), warnings)
+    zone = zone or time_zone()
+    standards = Standards(placed for file in tables if (placed := read_file_standard(file)) is not None)
+    return Inspection(profiles, zone, warnings, standards, _exceptions(tables, standards, zone, warnings))
+
+
+def _exceptions(files: Sequence[Table], standards: Standards, zone: tzinfo, warnings: list[str]) -> list[Exemption]:
+    tables = [table for file in files for table in file.tables("exception")]
+    if len(tables) > MAX_EXCEPTIONS:
+        raise tables[MAX_EXCEPTIONS].error(f"at most {MAX_EXCEPTIONS} exceptions are allowed")
+    return [read_exception(table, standards, zone, warnings) for table in tables]
 
 
 def _duplicate(profile: Profile, first: Profile) -> ConfigurationError:

@@ -6,11 +6,12 @@ can go wrong in this is found by `validate` when profiles are loaded, so that `o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Any, TypeVar
 
+from gengfu_checks.errors import SettingError
 from gengfu_checks.model import CheckKind, SettingValue, Threshold
 from gengfu_checks.settings import resolve_settings, resolve_thresholds
 from gengfu_collector.fleet.absence import AbsenceRule, Hours, parse_hours
@@ -25,6 +26,9 @@ DEFAULT_RULE = CheckRule()
 DEFAULT_ABSENT_AFTER_S = 120.0
 DEFAULT_HOURS = parse_hours("always")
 MAX_GROUPS = 5_000
+
+Fill = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
+"""Completes the settings that profiles give a check of a kind; raises SettingError."""
 
 P = TypeVar("P", bound=Part)
 T = TypeVar("T")
@@ -65,10 +69,10 @@ class _Given:
 _Merged = Mapping[KeyPath, _Given]
 
 
-def orders(profiles: Sequence[Profile], zone: tzinfo) -> AssetOrders:
+def orders(profiles: Sequence[Profile], zone: tzinfo, fill: Fill) -> AssetOrders:
     """Return what these profiles, all of which fit the asset, say together. They must have passed `validate`."""
     names = {check.name for profile in profiles for check in profile.checks}
-    merged = [merge_checks([check for _, check in _parts(profiles, name)]) for name in sorted(names)]
+    merged = [merge_checks([check for _, check in _parts(profiles, name)], fill) for name in sorted(names)]
     checks = [check for check in merged if check is not None]
     absences = [profile.absence for profile in profiles if profile.absence is not None]
     wire = encode_plan(Plan(checks=tuple(check.planned for check in checks)))
@@ -82,22 +86,25 @@ def orders(profiles: Sequence[Profile], zone: tzinfo) -> AssetOrders:
     )
 
 
-def validate(profiles: Sequence[Profile], zone: tzinfo) -> None:
-    """Raise ConfigurationError when there can be an asset for which these profiles do not go together."""
+def validate(profiles: Sequence[Profile], zone: tzinfo, fill: Fill, spare_bytes: int = 0) -> None:
+    """Raise ConfigurationError when there can be an asset for which these profiles do not go together.
+
+    Every plan is left room for `spare_bytes` more.
+    """
     names = dict.fromkeys(check.name for profile in profiles for check in profile.checks)
     plan_bytes = {}
     for name in names:
-        sizes = [_bytes_of(merge_checks(group)) for group in _groups(list(_parts(profiles, name)), f"check {name}")]
-        plan_bytes[name] = max(sizes)
+        together = _groups(list(_parts(profiles, name)), f"check {name}")
+        plan_bytes[name] = max(_bytes_of(merge_checks(group, fill)) for group in together)
     absences = [(profile.match, profile.absence) for profile in profiles if profile.absence is not None]
     for group in _groups(absences, "absence"):
         merge_absence(group, zone)
     _require_room(profiles, [len(profile.checks) for profile in profiles], MAX_CHECKS, "checks")
     weights = [sum(plan_bytes[check.name] for check in profile.checks) for profile in profiles]
-    _require_room(profiles, weights, MAX_PLAN_BYTES, "bytes of plan")
+    _require_room(profiles, weights, MAX_PLAN_BYTES - spare_bytes, "bytes of plan")
 
 
-def merge_checks(parts: Sequence[ProfileCheck]) -> MergedCheck | None:
+def merge_checks(parts: Sequence[ProfileCheck], fill: Fill) -> MergedCheck | None:
     """Return what several profiles, in their order, say about one check; None when it is taken out.
 
     Raises ConfigurationError when they do not go together.
@@ -120,7 +127,7 @@ def merge_checks(parts: Sequence[ProfileCheck]) -> MergedCheck | None:
         kind=last.kind,
         every_s=every_s,
         timeout_s=timeout_s,
-        settings=_settings(merged, kind, parts),
+        settings=_settings(merged, kind, parts, fill),
         thresholds=_thresholds(merged, kind, parts),
     )
     _require_sendable(planned, last)
@@ -207,8 +214,14 @@ def _times(merged: _Merged, kind: CheckKind, parts: Sequence[Part]) -> tuple[flo
     return every_s, timeout_s
 
 
-def _settings(merged: _Merged, kind: CheckKind, parts: Sequence[Part]) -> dict[str, SettingValue]:
+def _settings(merged: _Merged, kind: CheckKind, parts: Sequence[Part], fill: Fill) -> dict[str, SettingValue]:
     given = {str(path[1]): given.value for path, given in merged.items() if path[0] == "set"}
+    try:
+        given = dict(fill(kind.name, given))
+    except SettingError as error:
+        place = ("set", error.key)
+        part = merged[place].part if place in merged else parts[-1]
+        raise part.table.error(f"{error}{_together(parts)}", *place) from None
     with refusing(parts[-1].table, "set", suffix=_together(parts)):
         resolved = resolve_settings(kind, given)
     return {name: value for name, value in resolved.items() if value is not None}

@@ -101,7 +101,23 @@ def read_profile(table: Table, warnings: list[str]) -> Profile:
                 "name",
             )
     absence = _read_absence(table.table("absence"), name) if "absence" in table.data else None
-    return Profile(name, _read_match(table.table("match"), warnings), checks, absence, table)
+    return Profile(name, read_match(table.table("match"), warnings), checks, absence, table)
+
+
+def read_match(table: Table, warnings: list[str]) -> dict[str, frozenset[str]]:
+    """Return the match of a `match` table; raises ConfigurationError. Doubts are added to `warnings`."""
+    match = {}
+    for key in table.data:
+        values = table.texts(key)
+        for i, value in enumerate(values):
+            if key == CLASS and value not in ASSET_CLASSES:
+                raise table.error(unknown_word("class", value, ASSET_CLASSES), key, i)
+        if LABEL_PATTERN.fullmatch(key) is None:
+            raise table.error(f"{shown(key)} is neither class nor a label: a label is a-z, 0-9 and _, like site", key)
+        if key != CLASS and did_you_mean(key, (CLASS,)):
+            warnings.append(f"{table.file}:{table.line(key)}: {key} is taken as a label; class was not meant?")
+        match[key] = frozenset(values)
+    return match
 
 
 def kind_of(name: str, given: Iterable[tuple[KeyPath, object]]) -> CheckKind:
@@ -123,21 +139,6 @@ def refusing(table: Table, *keys: str | int, among: Iterable[str] = (), suffix: 
     except SettingError as error:
         hint = did_you_mean(error.key, among) if error.key not in among else ""
         raise table.error(f"{error}{hint}{suffix}", *keys) from None
-
-
-def _read_match(table: Table, warnings: list[str]) -> dict[str, frozenset[str]]:
-    match = {}
-    for key in table.data:
-        values = table.texts(key)
-        for i, value in enumerate(values):
-            if key == CLASS and value not in ASSET_CLASSES:
-                raise table.error(unknown_word("class", value, ASSET_CLASSES), key, i)
-        if LABEL_PATTERN.fullmatch(key) is None:
-            raise table.error(f"{shown(key)} is neither class nor a label: a label is a-z, 0-9 and _, like site", key)
-        if key != CLASS and did_you_mean(key, (CLASS,)):
-            warnings.append(f"{table.file}:{table.line(key)}: {key} is taken as a label; class was not meant?")
-        match[key] = frozenset(values)
-    return match
 
 
 def _read_check(table: Table, profile: str, warnings: list[str]) -> ProfileCheck:

@@ -98,17 +98,18 @@ def check_folder(folder: Path | None, zone: tzinfo | None = None) -> FolderRevie
 
 def diff(old: Inspection, new: Inspection, assets: Iterable[NamedAsset]) -> Difference:
     """Return which assets' plans, rules or absence change from one inspection folder to another, and how."""
-    fitting: dict[tuple[tuple[Profile, ...], tuple[Profile, ...]], list[NamedAsset]] = {}
+    fitting: dict[object, list[NamedAsset]] = {}
     count = 0
     for asset in assets:
-        _, asset_class, labels = asset
-        sets = old.profiles_for(asset_class, labels), new.profiles_for(asset_class, labels)
-        fitting.setdefault(sets, []).append(asset)
+        name, asset_class, labels = asset
+        profiles = old.profiles_for(asset_class, labels), new.profiles_for(asset_class, labels)
+        exceptions = [inspection.exceptions_for(asset_class, labels, name) for inspection in (old, new)]
+        fitting.setdefault((profiles, *exceptions), []).append(asset)
         count += 1
     alike: dict[str, tuple[list[str], PlanChange]] = {}
     for same in fitting.values():
-        _, asset_class, labels = same[0]
-        found = change(old.for_asset(asset_class, labels), new.for_asset(asset_class, labels))
+        name, asset_class, labels = same[0]
+        found = change(old.for_asset(asset_class, labels, name), new.for_asset(asset_class, labels, name))
         if found:
             alike.setdefault(repr(found), ([], found))[0].extend(name for name, _, _ in same)
     changes = [(tuple(sorted(names)), found) for names, found in alike.values()]

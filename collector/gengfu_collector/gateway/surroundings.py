@@ -16,7 +16,8 @@ class Surroundings:
     """What the listener needs from the rest of the collector."""
 
     intake: Intake
-    orders_for: Callable[[str, Mapping[str, str]], Orders]
+    orders_for: Callable[[str, Mapping[str, str], str], Orders]
+    """By the class, the labels and the name of an asset."""
     renew: Callable[[Connection, int, bytes, int], bytes]
     roots: Callable[[], bytes]
     now_ms: Callable[[], int]

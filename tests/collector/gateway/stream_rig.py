@@ -70,7 +70,7 @@ class Site:
         self.gateway = StreamGateway(
             Surroundings(
                 intake=self.intake,
-                orders_for=lambda _class, _labels: self.orders,
+                orders_for=lambda _class, _labels, _name: self.orders,
                 renew=lambda connection, agent_id, csr, now_ms: issuance.renew(
                     self.authority, connection, agent_id, csr, now_ms
                 ),

@@ -270,7 +270,7 @@ async def test_orders_that_change_while_hello_is_carried_out_are_not_missed(
     """Between reading the orders for Hello and knowing the stream, the inspection folder is read anew."""
     old, new, asked = site.orders, orders(7.0), []
 
-    def orders_for(_class: str, _labels: object) -> Orders:
+    def orders_for(_class: str, _labels: object, _name: str) -> Orders:
         asked.append(1)
         return old if len(asked) == 1 else new
 
