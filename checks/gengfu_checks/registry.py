@@ -17,9 +17,11 @@ ENTRY_POINT_GROUP = "gengfu.checks"
 
 # name: (module that holds CHECK, extra that it needs)
 BUILT_IN: dict[str, tuple[str, str | None]] = {
+    "accounts": ("gengfu_checks.local.accounts", None),
     "antivirus": ("gengfu_checks.local.antivirus", None),
     "baseline": ("gengfu_checks.local.baseline", None),
     "battery": ("gengfu_checks.local.battery", None),
+    "certificates": ("gengfu_checks.local.certificates", None),
     "clock": ("gengfu_checks.local.clock", None),
     "cpu": ("gengfu_checks.local.cpu", None),
     "cpu_throttling": ("gengfu_checks.local.cpu_throttling", None),

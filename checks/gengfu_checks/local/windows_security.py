@@ -56,9 +56,9 @@ def product_names(rows: Sequence[Mapping[str, Any]], wanted: Callable[[int], boo
 
 
 def windows_kind() -> str:
-    """`workstation` or `server`; "" where there is no Windows. https://docs.python.org/3/library/sys.html"""
+    """`workstation`, `domain_controller` or `server`; "" where there is no Windows (sys.getwindowsversion)."""
     if sys.platform == "win32":
-        return "workstation" if sys.getwindowsversion().product_type == 1 else "server"
+        return {1: "workstation", 2: "domain_controller"}.get(sys.getwindowsversion().product_type, "server")
     return ""
 
 
