@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 
 from gengfu_checks.local import updates, updates_desktop
 from gengfu_checks.local.updates import CHECK, remembered
-from gengfu_checks.local.updates_desktop import collect_mac, mac_state, utc_s, windows_state
+from gengfu_checks.local.updates_desktop import collect_mac, mac_state, windows_state
 from gengfu_checks.local.updates_state import FIRST_SEEN, Pending, State, judge, named
+from gengfu_checks.local.utc_time import utc_s
 from gengfu_checks.model import MAX_KEEP_BYTES, Measurement
 from gengfu_checks.threshold import judge as judge_finding
 

@@ -8,12 +8,12 @@ last search and the installer what it has installed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from gengfu_checks.local.structured import parse_plist, powershell_rows
 from gengfu_checks.local.updates_state import MAX_PENDING, Pending, State
+from gengfu_checks.local.utc_time import naive_utc_s, utc_s
 
 # Optional, hidden and driver updates are left out. Times are written out here: they are UTC but do not say so.
 PIPELINE = (
@@ -34,7 +34,6 @@ MAX_PLIST_BYTES = 16 * 1024 * 1024
 _SECURITY_CATEGORIES = frozenset(
     ("0fa1201d-4330-4fa8-8ae9-b877473b6441", "e6cf1350-c01b-414d-a61f-263d14d133b4"),
 )
-_EARLIEST_S = datetime(2001, 1, 2, tzinfo=UTC).timestamp()
 _APPLE_INSTALLERS = frozenset(("softwareupdated", "softwareupdate", "macOS Installer", "OS X Installer"))
 
 
@@ -61,9 +60,9 @@ def mac_state(software_update: Mapping[str, Any], history: Sequence[Any]) -> Sta
     rows = recommended if isinstance(recommended, list) else []
     names = [str(row.get("Display Name", "?")) for row in rows if isinstance(row, dict)]
     dates = (software_update.get(key) for key in ("LastSuccessfulDate", "LastFullSuccessfulDate"))
-    searched = [at for date in dates if (at := _plist_s(date)) is not None]
+    searched = [at for date in dates if (at := naive_utc_s(date)) is not None]
     installed = (
-        _plist_s(row.get("date"))
+        naive_utc_s(row.get("date"))
         for row in history
         if isinstance(row, dict) and row.get("processName") in _APPLE_INSTALLERS
     )
@@ -75,17 +74,6 @@ def mac_state(software_update: Mapping[str, Any], history: Sequence[Any]) -> Sta
         refreshed_at=max(searched, default=None),
         installed_at=max((at for at in installed if at is not None), default=None),
     )
-
-
-def utc_s(text: object) -> float | None:
-    """A time like 2026-11-21T08:15:00Z in seconds since the epoch; None for none and for the zero of OLE."""
-    if not isinstance(text, str):
-        return None
-    try:
-        at = datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()
-    except ValueError:
-        return None
-    return at if at > _EARLIEST_S else None
 
 
 def collect_windows(timeout_s: float) -> State:
@@ -114,11 +102,3 @@ def _windows_update(row: Mapping[str, Any]) -> Pending:
     categories = str(row.get("Categories") or "").lower().split()
     is_security = bool(row.get("Severity")) or not _SECURITY_CATEGORIES.isdisjoint(categories)
     return Pending(str(row["Title"]), is_security, utc_s(row.get("Changed")))
-
-
-def _plist_s(value: object) -> float | None:
-    """Property lists hold times in UTC; Apple's zero is the first day of 2001."""
-    if not isinstance(value, datetime):
-        return None
-    at = value.replace(tzinfo=UTC).timestamp()
-    return at if at > _EARLIEST_S else None
