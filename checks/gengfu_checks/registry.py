@@ -46,6 +46,7 @@ BUILT_IN: dict[str, tuple[str, str | None]] = {
     "temperature": ("gengfu_checks.local.temperature", None),
     "updates": ("gengfu_checks.local.updates", None),
     "uptime": ("gengfu_checks.local.uptime", None),
+    "wifi": ("gengfu_checks.local.wifi", None),
 }
 
 _loaded: dict[str, CheckKind] = {}
