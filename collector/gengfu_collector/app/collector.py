@@ -89,9 +89,9 @@ class Collector:
         self.ports: dict[str, int] = {}
         self._closing = contextlib.AsyncExitStack()
 
-    def orders_for(self, asset_class: str, labels: Mapping[str, str]) -> Orders:
+    def orders_for(self, asset_class: str, labels: Mapping[str, str], name: str = "") -> Orders:
         """What the profiles in force ask of such an asset; the same object as long as that stays the same."""
-        found = self._inspection.for_asset(asset_class, labels)
+        found = self._inspection.for_asset(asset_class, labels, name)
         kept = self._orders.get(id(found))
         if kept is None or kept[0] is not found:
             rules = {

@@ -12,6 +12,7 @@ from datetime import tzinfo
 from typing import Any, TypeVar
 
 from gengfu_checks.errors import SettingError
+from gengfu_checks.errors import SettingError
 from gengfu_checks.model import CheckKind, SettingValue, Threshold
 from gengfu_checks.settings import resolve_settings, resolve_thresholds
 from gengfu_collector.fleet.absence import AbsenceRule, Hours, parse_hours
@@ -26,6 +27,9 @@ DEFAULT_RULE = CheckRule()
 DEFAULT_ABSENT_AFTER_S = 120.0
 DEFAULT_HOURS = parse_hours("always")
 MAX_GROUPS = 5_000
+
+Fill = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
+"""Completes the settings that profiles give a check of a kind; raises SettingError."""
 
 Fill = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
 """Completes the settings that profiles give a check of a kind; raises SettingError."""

@@ -115,7 +115,7 @@ class StreamGateway:
         shown = self._around.intake.live.agents.get(agent_id)
         if session is None or shown is None:
             return False
-        orders = self._around.orders_for(shown.asset_class, shown.labels)
+        orders = self._around.orders_for(shown.asset_class, shown.labels, shown.asset)
         if orders is session.orders:
             return False
         session.orders = orders
@@ -171,7 +171,7 @@ class StreamGateway:
 
         def accept(work: UnitOfWork) -> Greeted | str:
             def rules(record: AgentRecord) -> Mapping[str, Rule]:
-                found = self._around.orders_for(record.asset_class, record.labels)
+                found = self._around.orders_for(record.asset_class, record.labels, record.asset)
                 orders[:] = [found]
                 return found.rules
 
@@ -355,7 +355,7 @@ class StreamGateway:
 
         def leave(work: UnitOfWork) -> None:
             record = work.agent(session.agent_id)
-            absence = self._around.orders_for(record.asset_class, record.labels).absence
+            absence = self._around.orders_for(record.asset_class, record.labels, record.asset).absence
             end_stream(work, session.agent_id, session.left, absence.absent_after_ms(work.now_ms))
 
         self._around.intake.execute(leave)
