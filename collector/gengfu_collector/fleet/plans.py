@@ -31,9 +31,6 @@ MAX_GROUPS = 5_000
 Fill = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
 """Completes the settings that profiles give a check of a kind; raises SettingError."""
 
-Fill = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
-"""Completes the settings that profiles give a check of a kind; raises SettingError."""
-
 P = TypeVar("P", bound=Part)
 T = TypeVar("T")
 
