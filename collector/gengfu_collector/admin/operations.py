@@ -16,9 +16,10 @@ from typing import Any, TypeVar
 from gengfu_collector.admin import listings
 from gengfu_collector.admin.desk import Desk
 from gengfu_collector.errors import UsageError
-from gengfu_collector.fleet import agents, assets, events, tokens
+from gengfu_collector.fleet import agents, assets, compliance, events, tokens
 from gengfu_collector.fleet.inspection import load_inspection
 from gengfu_collector.fleet.review import diff
+from gengfu_collector.fleet.standards import CHECK_KIND
 from gengfu_collector.gateway.authority import Authority
 from gengfu_collector.gateway.messages import DrainReason
 from gengfu_collector.gateway.refusals import BLOCKED_RETRY_MS
@@ -204,6 +205,28 @@ async def _config_diff(desk: Desk, actor: str, folder: str) -> Any:
     return {**difference.as_json(), "lines": difference.lines()}
 
 
+async def _compliance(desk: Desk, actor: str, standard: str = "", asset: str = "") -> Any:
+    inspection = desk.inspection()
+
+    def measured(connection: Any) -> list[compliance.Machine]:
+        return compliance.machines(connection, inspection, standard, asset)
+
+    found: list[compliance.Machine] = await _reading(measured)(desk, actor)
+    told = _told_rules(desk, asset) if asset else {}
+    rules = [rule for machine in found if asset for rule in compliance.rules_json(machine)]
+    return {
+        **compliance.as_json(found),
+        "rules": [{**told.get(f"{rule['standard']}/{rule['rule']}", {}), **rule} for rule in rules],
+    }
+
+
+def _told_rules(desk: Desk, asset: str) -> dict[str, dict[str, Any]]:
+    """What the agent of an asset said of its rules, by item; only a running collector knows it."""
+    runs = (run for agent in desk.intake.live.agents.values() if agent.asset == asset for run in agent.runs.values())
+    findings = (part for run in runs if run.shape.kind == CHECK_KIND for part in run.shape.findings)
+    return {part.item: {name: part.facts[name] for name in _RULE_FACTS if name in part.facts} for part in findings}
+
+
 async def _reload(desk: Desk, _actor: str) -> Any:
     desk.reload()
     return {"plans_sent": await desk.give_orders(), "running": desk.running}
@@ -213,10 +236,12 @@ async def _status(desk: Desk, _actor: str) -> Any:
     return {"running": desk.running, "connected": len(desk.connected()), "waiting_reports": desk.intake.waiting}
 
 
+_RULE_FACTS = ("what", "expected", "found", "owner", "excepted_until")
 OPERATIONS: dict[str, Operation] = {
     "status": _status,
     "reload": _reload,
     "config.diff": _config_diff,
+    "compliance": _compliance,
     "token.create": _token_create,
     "token.list": _token_list,
     "token.revoke": _token_revoke,

@@ -13,6 +13,7 @@ import typer
 from gengfu_collector import __version__
 from gengfu_collector.cli import show
 from gengfu_collector.cli.common import Data, Json, group, listing
+from gengfu_collector.cli.compliance import compliance
 from gengfu_collector.cli.fleet import agent_app, asset_app, token_app
 from gengfu_collector.cli.reach import configuration, data_folder, request
 from gengfu_collector.cli.root import root_app
@@ -39,6 +40,7 @@ for name, commands in {
     "config": config_app,
 }.items():
     app.add_typer(commands, name=name)
+app.command()(compliance)
 
 
 @app.command()

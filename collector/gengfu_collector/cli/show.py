@@ -90,6 +90,22 @@ _HEADINGS_ZH = {
     "detail": "详情",
     "bytes": "字节",
     "faults_closed": "已关闭故障",
+    "standard": "标准",
+    "compliance": "合规率",
+    "compliant": "符合",
+    "deviating": "不符合",
+    "excepted": "例外",
+    "unknown": "未知",
+    "machines": "机器数",
+    "without_data": "无数据",
+    "fully_compliant": "完全合规",
+    "rule": "规则",
+    "weight": "权重",
+    "what": "检查内容",
+    "expected": "应为",
+    "found": "实际",
+    "owner": "责任人",
+    "excepted_until": "例外至",
 }
 
 
@@ -129,6 +145,9 @@ _VALUES_ZH = {
     "usable": "可用",
     "used_up": "已用完",
     "expired": "已过期",
+    "compliant": "符合",
+    "deviating": "不符合",
+    "excepted": "例外",
 }
 
 # What closes a fault; the rest of the text is a person's.
