@@ -40,6 +40,24 @@ AGENT_CLOCK_WRONG: Final = "agent.clock_wrong"
 """The machine's clock differs from the collector's. Facts: skew_s."""
 COLLECTOR_DISK_FULL: Final = "collector.disk_full"
 """The collector cannot write its data folder. Facts: error."""
+INVENTORY_MEMORY_REMOVED: Final = "inventory.memory_removed"
+"""A module of memory is gone, or there is less memory than before. Facts: things, count."""
+INVENTORY_DISK_REMOVED: Final = "inventory.disk_removed"
+"""A disk is gone or was replaced by another one. Facts: things, count."""
+INVENTORY_HARDWARE_REMOVED: Final = "inventory.hardware_removed"
+"""Another part of the machine is gone. Facts: things, count."""
+INVENTORY_HARDWARE_ADDED: Final = "inventory.hardware_added"
+"""The machine has a part that it did not have before. Facts: things, count."""
+INVENTORY_HARDWARE_CHANGED: Final = "inventory.hardware_changed"
+"""A part of the machine is not what it was: replaced in its slot, new firmware. Facts: things, count."""
+INVENTORY_OS_CHANGED: Final = "inventory.os_changed"
+"""The operating system is another or has another version. Facts: things, count."""
+INVENTORY_SOFTWARE_ADDED: Final = "inventory.software_added"
+"""Software was installed. Facts: things, count."""
+INVENTORY_SOFTWARE_REMOVED: Final = "inventory.software_removed"
+"""Software was removed. Facts: things, count."""
+INVENTORY_SOFTWARE_CHANGED: Final = "inventory.software_changed"
+"""Software has another version. Facts: things, count."""
 
 ALL: Final = (
     CHECK_TIMED_OUT,
@@ -58,4 +76,13 @@ ALL: Final = (
     AGENT_DISK_FULL,
     AGENT_CLOCK_WRONG,
     COLLECTOR_DISK_FULL,
+    INVENTORY_MEMORY_REMOVED,
+    INVENTORY_DISK_REMOVED,
+    INVENTORY_HARDWARE_REMOVED,
+    INVENTORY_HARDWARE_ADDED,
+    INVENTORY_HARDWARE_CHANGED,
+    INVENTORY_OS_CHANGED,
+    INVENTORY_SOFTWARE_ADDED,
+    INVENTORY_SOFTWARE_REMOVED,
+    INVENTORY_SOFTWARE_CHANGED,
 )

@@ -9,7 +9,7 @@ import ipaddress
 import logging
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import tzinfo
 from pathlib import Path
@@ -34,6 +34,7 @@ DATABASE_DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "pos
 _KEYS = (
     "listen", "inspection", "time_zone", "log_level", "database", "retention", "certificates", "limits",
 )  # fmt: skip
+_RETENTION_KEYS = ("report_days", "inventory_days")
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _LONGEST_PORT = 5
 
@@ -91,6 +92,8 @@ class CollectorConfig:
     inspection: Path | None = None
     database_url: Secret | None = None
     report_days: int = 14
+    inventory_days: int = 400
+    """How long changes of inventories are kept."""
     certificate_days: int = 30
     limits: Limits = Limits()
     log_level: str = "info"
@@ -129,8 +132,9 @@ def load_config(data: Path, options: CommandLine, environment: Mapping[str, str]
         listen=_listeners(file.table("listen"), options),
         inspection=_inspection(file, data, options.inspection),
         database_url=_database_url(file.table("database"), path, environment.get(DATABASE_VARIABLE)),
-        report_days=_days(file.table("retention"), "report_days", default.report_days),
-        certificate_days=_days(file.table("certificates"), "agent_days", default.certificate_days),
+        report_days=_days(file.table("retention"), "report_days", default.report_days, _RETENTION_KEYS),
+        inventory_days=_days(file.table("retention"), "inventory_days", default.inventory_days, _RETENTION_KEYS),
+        certificate_days=_days(file.table("certificates"), "agent_days", default.certificate_days, ("agent_days",)),
         limits=_limits(file.table("limits")),
         log_level=_log_level(file, options.log_level) or default.log_level,
         zone=_zone(file),
@@ -238,8 +242,8 @@ def _parse_database_url(value: object) -> URL | None:
     return url.set(drivername=DATABASE_DRIVERS[url.drivername])
 
 
-def _days(table: Table, key: str, default: int) -> int:
-    table.require_known((key,))
+def _days(table: Table, key: str, default: int, known: Sequence[str]) -> int:
+    table.require_known(known)
     return table.integer(key, 1, 3_650) or default
 
 

@@ -30,6 +30,7 @@ from gengfu_collector.gateway.session import Orders
 from gengfu_collector.gateway.stream import StreamGateway
 from gengfu_collector.gateway.surroundings import Surroundings
 from gengfu_collector.intake import copies, presence
+from gengfu_collector.intake.inventory import rules_of
 from gengfu_collector.intake.live import LiveAgent, LiveTable
 from gengfu_collector.intake.pipeline import Intake, Meter
 from gengfu_collector.intake.submission import Outcome, Submission
@@ -97,7 +98,7 @@ class Collector:
             rules = {
                 name: Rule(confirm=rule.confirm, recover=rule.recover, worst=rule.worst)
                 for name, rule in found.rules.items()
-            }
+            } | rules_of(found.inventory.rules)
             kept = (found, Orders(found.wire, found.plan.version, rules, found.absence))
             self._orders[id(found)] = kept
         return kept[1]
@@ -132,7 +133,14 @@ class Collector:
         socket = AdminSocket(self._config.data / SOCKET_FILE, self._desk())
         await socket.start()
         self._closing.push_async_callback(socket.stop)
-        upkeep = Upkeep(self.intake, self.live, self.gateway, self._store.authority, self._config.report_days)
+        upkeep = Upkeep(
+            self.intake,
+            self.live,
+            self.gateway,
+            self._store.authority,
+            self._config.report_days,
+            self._config.inventory_days,
+        )
         for work in (upkeep.sweep, upkeep.note_seen, upkeep.keep_house, upkeep.give_memory_back, self._own.watch_loop):
             self._closing.push_async_callback(_cancel, asyncio.create_task(work()))
 
@@ -231,6 +239,8 @@ class _IntakeMeter(Meter):
             own.bytes_received.inc(len(submission.data))
             if submission.outcome is Outcome.STORED:
                 own.reports_stored.inc()
+                for change in submission.inventory.changes if submission.inventory else ():
+                    own.inventory_changes.inc(change.category, change.kind)
                 own.findings_received.inc(sum(len(shape.findings) for shape, _ in submission.runs))
                 own.acknowledgement_latency.observe(now_s - submission.received_monotonic_s)
             elif submission.outcome is Outcome.DUPLICATE:

@@ -19,7 +19,7 @@ from gengfu_collector.intake.pipeline import Intake
 from gengfu_collector.logs import logger
 from gengfu_collector.metrics.own import StoreFigures, TicketGroup
 from gengfu_collector.store.database import Database, lock_folder, open_database, prepare_folder
-from gengfu_collector.store.schema import ledger, ticket
+from gengfu_collector.store.schema import inventory, ledger, ticket
 from gengfu_collector.store.writer import Writer
 from gengfu_collector.times import wall_clock_ms
 
@@ -69,9 +69,12 @@ def store_figures(database: Database) -> StoreFigures:
     with database.read() as connection:
         counted = connection.execute(select(*groups, func.count()).group_by(*groups)).all()
         stored, rejected, gaps = connection.execute(select(*sums)).one()
+        known = inventory.c.first_at_ms.is_not(None)
+        inventories = connection.scalar(select(func.count()).select_from(inventory).where(known))
     return StoreFigures(
         tickets={TicketGroup(row[0], row[1], row[2], row[3]): row[4] for row in counted},
         ledger={"stored": int(stored), "rejected": int(rejected), "gap": int(gaps)},
+        inventories=inventories or 0,
     )
 
 

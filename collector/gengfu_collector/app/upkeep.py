@@ -11,6 +11,7 @@ from typing import TypeVar
 from sqlalchemy.exc import SQLAlchemyError
 
 from gengfu_collector.errors import CollectorError
+from gengfu_collector.fleet import inventory
 from gengfu_collector.gateway.authority import Authority
 from gengfu_collector.gateway.refusals import away_for
 from gengfu_collector.gateway.stream import StreamGateway
@@ -41,13 +42,20 @@ class Upkeep:
     """The regular work of one collector; each method runs until it is cancelled."""
 
     def __init__(
-        self, intake: Intake, live: LiveTable, gateway: StreamGateway, authority: Authority, report_days: int
+        self,
+        intake: Intake,
+        live: LiveTable,
+        gateway: StreamGateway,
+        authority: Authority,
+        report_days: int,
+        inventory_days: int,
     ) -> None:
         self._intake = intake
         self._live = live
         self._gateway = gateway
         self._authority = authority
         self._report_days = report_days
+        self._inventory_days = inventory_days
 
     async def sweep(self) -> None:
         """Every few seconds: agents that are kept out now, streams and checks that fell silent, agents overdue."""
@@ -91,12 +99,17 @@ class Upkeep:
         newest_ms = await self._attempt(lambda work: audit.newest_report_ms(work.connection))
         if newest_ms is None:
             return
-        oldest_ms = min(wall_clock_ms(), newest_ms) - self._report_days * DAY_MS
+        now_ms = min(wall_clock_ms(), newest_ms)
+        oldest_ms = now_ms - self._report_days * DAY_MS
+        await self._prune_all(partial(_prune, older_than_ms=oldest_ms))
+        await self._prune_all(partial(_prune_changes, older_than_ms=now_ms - self._inventory_days * DAY_MS))
+        await self._attempt(partial(_prune_shapes, older_than_ms=oldest_ms - SHAPES_OUTLIVE_REPORTS_MS))
+
+    async def _prune_all(self, batch: Callable[[UnitOfWork], int]) -> None:
         more: int | None = 1
         while more:
-            more = await self._attempt(partial(_prune, older_than_ms=oldest_ms))
+            more = await self._attempt(batch)
             await asyncio.sleep(PAUSE_BETWEEN_BATCHES_S)
-        await self._attempt(partial(_prune_shapes, older_than_ms=oldest_ms - SHAPES_OUTLIVE_REPORTS_MS))
 
     def _renew_certificates(self) -> None:
         try:
@@ -131,6 +144,10 @@ def _note_silence(work: UnitOfWork, silent: Sequence[tuple[int, str]], connected
 
 def _prune(work: UnitOfWork, older_than_ms: int) -> int:
     return audit.prune(work.connection, older_than_ms)
+
+
+def _prune_changes(work: UnitOfWork, older_than_ms: int) -> int:
+    return inventory.prune(work.connection, older_than_ms)
 
 
 def _prune_shapes(work: UnitOfWork, older_than_ms: int) -> int:

@@ -23,9 +23,10 @@ class PlanChange:
     removed: tuple[str, ...] = ()
     changed: Mapping[str, Mapping[str, tuple[object, object]]] = field(default_factory=dict)
     absence: Mapping[str, tuple[object, object]] = field(default_factory=dict)
+    inventory: Mapping[str, tuple[object, object]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.added or self.removed or self.changed or self.absence)
+        return bool(self.added or self.removed or self.changed or self.absence or self.inventory)
 
     def as_json(self) -> Json:
         """Lists of names, and objects of {"old": , "new": } by key."""
@@ -34,6 +35,7 @@ class PlanChange:
             "removed": list(self.removed),
             "changed": {name: _pairs(keys) for name, keys in self.changed.items()},
             "absence": _pairs(self.absence),
+            "inventory": _pairs(self.inventory),
         }
 
     def lines(self) -> list[str]:
@@ -41,7 +43,8 @@ class PlanChange:
         lines = [f"+ {name}" for name in self.added]
         lines += [f"- {name}" for name in self.removed]
         lines += [f"~ {name}: {_change_text(keys)}" for name, keys in self.changed.items()]
-        return lines + ([f"~ absence: {_change_text(self.absence)}"] if self.absence else [])
+        lines += [f"~ absence: {_change_text(self.absence)}"] if self.absence else []
+        return lines + ([f"~ inventory: {_change_text(self.inventory)}"] if self.inventory else [])
 
 
 def change(old: AssetOrders, new: AssetOrders) -> PlanChange:
@@ -53,6 +56,7 @@ def change(old: AssetOrders, new: AssetOrders) -> PlanChange:
         removed=tuple(name for name in before if name not in after),
         changed={name: keys for name, keys in differing.items() if keys},
         absence=_differing(_absence_values(old), _absence_values(new)),
+        inventory=_differing(old.inventory.values(), new.inventory.values()),
     )
 
 
@@ -62,12 +66,14 @@ def orders_json(orders: AssetOrders) -> Json:
         {"name": name, **values, "set_by": dict(orders.origins[name])} for name, values in _by_check(orders).items()
     ]
     absence = _absence_values(orders) | {"set_by": dict(orders.absence_origins)}
-    return {"plan_version": orders.plan.version, "checks": checks, "absence": absence}
+    inventory = orders.inventory.values() | {"set_by": dict(orders.inventory_origins)}
+    return {"plan_version": orders.plan.version, "checks": checks, "absence": absence, "inventory": inventory}
 
 
 def orders_lines(orders: AssetOrders) -> list[str]:
     """One line for each check and one for absence: the effective values, and which profile set what."""
-    return [check_line(orders, check) for check in orders.plan.checks] + [absence_line(orders)]
+    lines = [check_line(orders, check) for check in orders.plan.checks] + [absence_line(orders)]
+    return lines + ([inventory_line(orders)] if orders.inventory.every_s else [])
 
 
 def check_line(orders: AssetOrders, check: PlannedCheck) -> str:
@@ -83,6 +89,12 @@ def absence_line(orders: AssetOrders) -> str:
     """The line that says when silence is a fault."""
     after = duration(orders.absence.after_s)
     return f"absence: after {after}, expected {orders.absence.expected.text}{_set_by(orders.absence_origins)}"
+
+
+def inventory_line(orders: AssetOrders) -> str:
+    """The line that says how often the inventory is looked at and which of its changes become tickets."""
+    line = orders.inventory.line() or "inventory: never"
+    return line + _set_by(orders.inventory_origins)
 
 
 def _by_check(orders: AssetOrders) -> dict[str, Values]:

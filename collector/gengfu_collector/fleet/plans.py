@@ -12,10 +12,10 @@ from datetime import tzinfo
 from typing import Any, TypeVar
 
 from gengfu_checks.errors import SettingError
-from gengfu_checks.errors import SettingError
 from gengfu_checks.model import CheckKind, SettingValue, Threshold
 from gengfu_checks.settings import resolve_settings, resolve_thresholds
 from gengfu_collector.fleet.absence import AbsenceRule, Hours, parse_hours
+from gengfu_collector.fleet.inventory_orders import InventoryOrders, put_together
 from gengfu_collector.fleet.matching import Match, groups, heaviest
 from gengfu_collector.fleet.profiles import CheckRule, Part, Profile, ProfileCheck, kind_of, refusing
 from gengfu_collector.fleet.toml_lines import KeyPath
@@ -50,6 +50,8 @@ class AssetOrders:
     absence: AbsenceRule
     origins: Mapping[str, Mapping[str, str]]
     absence_origins: Mapping[str, str]
+    inventory: InventoryOrders
+    inventory_origins: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,10 @@ def orders(profiles: Sequence[Profile], zone: tzinfo, fill: Fill) -> AssetOrders
     merged = [merge_checks([check for _, check in _parts(profiles, name)], fill) for name in sorted(names)]
     checks = [check for check in merged if check is not None]
     absences = [profile.absence for profile in profiles if profile.absence is not None]
-    wire = encode_plan(Plan(checks=tuple(check.planned for check in checks)))
+    inventories = [profile.inventory for profile in profiles if profile.inventory is not None]
+    inventory = put_together([part.given for part in inventories])
+    planned = tuple(check.planned for check in checks)
+    wire = encode_plan(Plan(checks=planned, inventory_every_s=inventory.every_s))
     return AssetOrders(
         plan=decode_plan(wire),
         wire=wire,
@@ -84,6 +89,8 @@ def orders(profiles: Sequence[Profile], zone: tzinfo, fill: Fill) -> AssetOrders
         absence=merge_absence(absences, zone),
         origins={check.planned.name: check.origins for check in checks},
         absence_origins=_origins(_merge(absences)),
+        inventory=inventory,
+        inventory_origins=_origins(_merge(inventories)),
     )
 
 

@@ -10,6 +10,7 @@ from gengfu_checks import registry
 from gengfu_checks.errors import CheckError, ExtraMissing, SettingError, UnknownCheck
 from gengfu_checks.model import CheckKind, Metric, Setting, SettingType, Status
 from gengfu_checks.settings import resolve_settings, resolve_thresholds
+from gengfu_collector.fleet import inventory_orders
 from gengfu_collector.fleet.absence import Hours, parse_hours
 from gengfu_collector.fleet.classes import ASSET_CLASSES, LABEL_PATTERN
 from gengfu_collector.fleet.matching import CLASS, Match
@@ -19,7 +20,7 @@ from gengfu_proto.convert.facts import MAX_NAME_CHARACTERS
 from gengfu_proto.convert.plan import MAX_CHECKS, MIN_EVERY_S
 from gengfu_proto.convert.report import CHECK_NAME_PATTERN
 
-PROFILE_KEYS = ("name", "match", "check", "absence")
+PROFILE_KEYS = ("name", "match", "check", "absence", "inventory", "inventory_rule")
 CHECK_KEYS = (
     "kind", "name", "every", "timeout", "confirm", "recover", "enabled", "severity", "set", "thresholds",
 )  # fmt: skip
@@ -79,6 +80,7 @@ class Profile:
     match: Match
     checks: tuple[ProfileCheck, ...]
     absence: Part | None
+    inventory: Part | None
     table: Table
 
 
@@ -101,7 +103,9 @@ def read_profile(table: Table, warnings: list[str]) -> Profile:
                 "name",
             )
     absence = _read_absence(table.table("absence"), name) if "absence" in table.data else None
-    return Profile(name, read_match(table.table("match"), warnings), checks, absence, table)
+    found = inventory_orders.read(table)
+    inventory = Part(name, table, found) if found else None
+    return Profile(name, read_match(table.table("match"), warnings), checks, absence, inventory, table)
 
 
 def read_match(table: Table, warnings: list[str]) -> dict[str, frozenset[str]]:

@@ -10,7 +10,15 @@ from pathlib import Path
 from gengfu_collector.fleet.classes import ASSET_CLASSES
 from gengfu_collector.fleet.inspection import Inspection, load_inspection
 from gengfu_collector.fleet.matching import CLASS, Match
-from gengfu_collector.fleet.plan_view import Json, PlanChange, absence_line, change, check_line, orders_json
+from gengfu_collector.fleet.plan_view import (
+    Json,
+    PlanChange,
+    absence_line,
+    change,
+    check_line,
+    inventory_line,
+    orders_json,
+)
 from gengfu_collector.fleet.profiles import Profile
 
 NamedAsset = tuple[str, str, Mapping[str, str]]
@@ -52,6 +60,7 @@ class FolderReview:
         lines += [f"  {check_line(orders, planned[name])}" for name in sorted(own & planned.keys())]
         lines += [f"  {name}: taken out" for name in sorted(own - planned.keys())]
         lines += [f"  {absence_line(orders)}"] if profile.absence is not None else []
+        lines += [f"  {inventory_line(orders)}"] if profile.inventory is not None else []
         others = len(planned.keys() - own)
         return [*lines, f"  for {asset}, with {_count(others, 'check')} of other profiles"]
 

@@ -111,6 +111,11 @@ def authority(roots_pem: bytes, now_ms: int) -> bytes:
     ).SerializeToString()
 
 
+def inventory_request() -> bytes:
+    """What is known of the machine's inventory is not whole."""
+    return stream_pb2.Down(inventory_request=stream_pb2.InventoryRequest()).SerializeToString()
+
+
 def acknowledgement(epoch: int, results: Sequence[Submission], live: int, backlog: int) -> bytes:
     """What became of reports of one epoch, with the credit that they give back."""
     message = stream_pb2.Acknowledgement(epoch=epoch, credit=stream_pb2.Credit(live=live, backlog=backlog))

@@ -179,7 +179,9 @@ class AgentSession:
         if not self._in_flight:
             self._settled.set()
         self._in_flight_bytes -= sum(len(result.data) for result in results)
-        self._in_flight_findings -= sum(_findings(result.runs) for result in results)
+        self._in_flight_findings -= sum(map(_weight, results))
+        if any(result.inventory is not None and result.inventory.wanted for result in results):
+            self.send(messages.inventory_request())
         if self._has_room:
             self._room.set()
         if any(result.outcome is Outcome.RETRY for result in results):
@@ -237,7 +239,8 @@ class AgentSession:
             rejection = Rejection(RejectionReason.UNKNOWN_SHAPE, str(error))
         except MessageError as error:
             rejection = Rejection(RejectionReason.MALFORMED, str(error))
-        late = backlog or _too_old(message.age_ms, runs)
+        # Inventories come in order, behind what is live; an old one says so by its age.
+        late = (backlog and body.inventory is None) or _too_old(message.age_ms, runs)
         submission = Submission(
             self, self.agent_id, message.epoch, message.seq, message.body, body, runs, new_shapes, late, rejection
         )
@@ -247,7 +250,7 @@ class AgentSession:
 
     def _submit(self, submission: Submission) -> None:
         self._in_flight_bytes += len(submission.data)
-        self._in_flight_findings += _findings(submission.runs)
+        self._in_flight_findings += _weight(submission)
         if not self._has_room:
             self._room.clear()
         try:
@@ -329,6 +332,13 @@ def parse_up(data: bytes) -> stream_pb2.Up:
 
 def _findings(runs: Sequence[tuple[Shape, Run]]) -> int:
     return sum(len(shape.findings) for shape, _ in runs)
+
+
+def _weight(submission: Submission) -> int:
+    """Findings, or entries of an inventory: what costs time to look through."""
+    inventory = submission.body.inventory
+    entries = len(inventory.entries) + len(inventory.removed_keys) if inventory is not None else 0
+    return entries + _findings(submission.runs)
 
 
 def _too_old(age_ms: int, runs: Sequence[tuple[Shape, Run]]) -> bool:

@@ -14,7 +14,9 @@ from sqlalchemy import select
 
 from gengfu_collector.errors import NotFound, UsageError
 from gengfu_collector.faults.model import ByHand, Ended
+from gengfu_collector.intake import inventory
 from gengfu_collector.intake.greeting import AT_ONCE, end_faults
+from gengfu_collector.intake.inventory import INVENTORY
 from gengfu_collector.intake.observe import Occasion, apply, tell
 from gengfu_collector.intake.records import AgentRecord, SubjectRecord
 from gengfu_collector.intake.work import UnitOfWork
@@ -48,6 +50,9 @@ def resolve(work: UnitOfWork, number: str, actor: str, cause: str, solution: str
         rule = record.rules.get(target.check, AT_ONCE)
         apply(work, record, target, rule, ByHand.RESOLVED, Occasion(measured_at_ms=work.now_ms, actor=actor))
         work.set(record.checks[target.check], "settled", False)
+        if target.check == INVENTORY:
+            # Nothing will be measured that could agree: whoever says that it is settled accepts it.
+            inventory.accept(work, record, actor, target.item)
 
 
 def close(work: UnitOfWork, number: str, actor: str) -> None:
@@ -57,6 +62,8 @@ def close(work: UnitOfWork, number: str, actor: str) -> None:
     if target is not None and _is_last(target, row.id):
         ended = Ended(f"ticket closed by {actor}")
         apply(work, record, target, AT_ONCE, ended, Occasion(measured_at_ms=work.now_ms, actor=actor))
+        if target.check == INVENTORY:
+            inventory.accept(work, record, actor, target.item)
         work.set(target, "ticket", None)
         work.set(record.checks[target.check], "settled", False)
     resolved_at_ms = row.resolved_at_ms or work.now_ms

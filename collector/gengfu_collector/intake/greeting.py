@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from gengfu_checks.model import OK_CODE, Status
 from gengfu_collector.faults.model import Ended, Observed, Rule
 from gengfu_collector.intake.copies import IDENTITY, Claim, claim_of, settle
+from gengfu_collector.intake.inventory import INVENTORY, has_rules
 from gengfu_collector.intake.ledger import Ranges, greet
 from gengfu_collector.intake.observe import Occasion, apply, observe_one
 from gengfu_collector.intake.pipeline import record_gaps
@@ -116,7 +117,8 @@ def _claim(work: UnitOfWork, record: AgentRecord, hello: Hello) -> Claim:
 def set_rules(work: UnitOfWork, record: AgentRecord, rules: Mapping[str, Rule]) -> None:
     """Judge by these rules from now on; faults of checks without one end."""
     work.set_rules(record, {**rules, SELF_CHECK: Rule()})
-    unplanned = [name for name in record.checks if name not in record.rules and name not in (PRESENCE, IDENTITY)]
+    own = (PRESENCE, IDENTITY, *((INVENTORY,) if has_rules(rules) else ()))
+    unplanned = [name for name in record.checks if name not in record.rules and name not in own]
     end_faults(work, record, unplanned, NOT_PLANNED, ENGINE)
     for check in record.checks.values():
         work.set(check, "settled", False)

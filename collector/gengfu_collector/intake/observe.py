@@ -59,7 +59,7 @@ def observe_run(work: UnitOfWork, record: AgentRecord, shape: Shape, run: Run, o
         return True
     findings = findings_of(shape, run)
     for finding in findings:
-        subject_record = _subject(work, record, check, finding.check, finding.item)
+        subject_record = subject_of(work, record, check, finding.check, finding.item)
         occasion = Occasion(finding, run.measured_at_ms)
         apply(work, record, subject_record, rule, Observed(finding.status, finding.code), occasion)
     present = {finding.item for finding in findings}
@@ -101,7 +101,7 @@ def observe_one(
     if check is None:
         check = CheckRecord()
         work.put(record.checks, check_name, check)
-    apply(work, record, _subject(work, record, check, check_name, ""), rule, event, occasion)
+    apply(work, record, subject_of(work, record, check, check_name, ""), rule, event, occasion)
 
 
 def silence(work: UnitOfWork, record: AgentRecord, check_name: str) -> None:
@@ -124,7 +124,8 @@ def apply(
         _follow(work, record, target, rule, stepped.state, effect, occasion)
 
 
-def _subject(work: UnitOfWork, record: AgentRecord, check: CheckRecord, name: str, item: str) -> SubjectRecord:
+def subject_of(work: UnitOfWork, record: AgentRecord, check: CheckRecord, name: str, item: str) -> SubjectRecord:
+    """The subject of an item, made when it is new."""
     found = check.subjects.get(item)
     if found is None:
         found = SubjectRecord(work.next_id(subject), record.asset_id, name, item, SubjectState())
@@ -230,7 +231,7 @@ def _new_ticket(
         **_urgency(record, effect),
     )
     work.set(target, "ticket", TicketRef(ticket_id, TicketState.OPEN, None))
-    tell(work, ticket_id, TicketEventKind.OPENED, occasion.actor, _finding_document(occasion))
+    tell(work, ticket_id, TicketEventKind.OPENED, occasion.actor, finding_document(occasion))
     return ticket_id
 
 
@@ -240,7 +241,7 @@ def _change(work: UnitOfWork, record: AgentRecord, target: SubjectRecord, effect
         work.update(fault, target.fault_id, severity=severity.word, code=effect.code)
     if target.ticket is not None:
         work.update(ticket, target.ticket.id, **_urgency(record, effect))
-        tell(work, target.ticket.id, _CHANGES[effect.kind], occasion.actor, _finding_document(occasion))
+        tell(work, target.ticket.id, _CHANGES[effect.kind], occasion.actor, finding_document(occasion))
 
 
 def _close(work: UnitOfWork, target: SubjectRecord, effect: Effect, occasion: Occasion) -> None:
@@ -249,7 +250,7 @@ def _close(work: UnitOfWork, target: SubjectRecord, effect: Effect, occasion: Oc
         work.set(target, "fault_id", None)
     if target.ticket is None:
         return
-    data = {"reason": effect.reason, **_finding_document(occasion)}
+    data = {"reason": effect.reason, **finding_document(occasion)}
     if target.ticket.state.unresolved:
         work.update(ticket, target.ticket.id, state=TicketState.RESOLVED.value, resolved_at_ms=work.now_ms)
         work.set(target, "ticket", TicketRef(target.ticket.id, TicketState.RESOLVED, work.now_ms))
@@ -263,7 +264,7 @@ def _reopen(work: UnitOfWork, target: SubjectRecord, effect: Effect, occasion: O
         return
     work.update(ticket, target.ticket.id, state=TicketState.OPEN.value, resolved_at_ms=None, acknowledged_at_ms=None)
     work.set(target, "ticket", TicketRef(target.ticket.id, TicketState.OPEN, None))
-    data = {"flapping": effect.flapping, **_finding_document(occasion)}
+    data = {"flapping": effect.flapping, **finding_document(occasion)}
     tell(work, target.ticket.id, TicketEventKind.REOPENED, occasion.actor, data)
 
 
@@ -284,7 +285,8 @@ def _urgency(record: AgentRecord, effect: Effect) -> dict[str, Any]:
     }
 
 
-def _finding_document(occasion: Occasion) -> dict[str, Any]:
+def finding_document(occasion: Occasion) -> dict[str, Any]:
+    """What a finding said, as events of tickets hold it."""
     finding = occasion.finding
     if finding is None:
         return {}
@@ -308,5 +310,5 @@ def _evidence(rule: Rule, effect: Effect, occasion: Occasion) -> dict[str, Any]:
         "rule": {"confirm": rule.confirm, "recover": rule.recover, "worst": rule.worst.word},
         "flapping": effect.flapping,
         "measured_at_ms": occasion.measured_at_ms,
-        **_finding_document(occasion),
+        **finding_document(occasion),
     }

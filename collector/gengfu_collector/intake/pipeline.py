@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 from sqlalchemy import ColumnElement, Connection, Table, select
 
 from gengfu_collector.errors import Overloaded
+from gengfu_collector.intake.inventory import take_in
 from gengfu_collector.intake.live import LiveTable
 from gengfu_collector.intake.observe import observe_run, record_history
 from gengfu_collector.intake.records import AgentRecord
@@ -260,6 +261,9 @@ def process(work: UnitOfWork, submission: Submission) -> None:
             record_history(work, record, shape, run)
         elif observe_run(work, record, shape, run, (epoch, seq)):
             submission.present.append((shape, run))
+    submission.inventory = None
+    if submission.body.inventory is not None and record.state == "active":
+        submission.inventory = take_in(work, record, submission.body.inventory, late=submission.late)
     work.store_report(record, epoch, seq, submission.data, submission.late)
     if submission.body.gap is not None:
         lost = submission.body.gap

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from gengfu_collector.fleet.inventory import Taken
 from gengfu_proto.convert.report import Body, Run, Shape
 
 
@@ -49,7 +50,8 @@ class Receiver(Protocol):
 class Submission:
     """One report as received. `runs` are its runs with their shapes; `rejection` is set when it cannot be processed.
 
-    `late` reports go to history and act on nothing; `present` are the runs that acted: the newest of their checks.
+    `late` reports go to history and act on nothing; `present` are the runs that acted: the newest of their checks;
+    `inventory` is what became of one.
     """
 
     receiver: Receiver
@@ -64,5 +66,6 @@ class Submission:
     rejection: Rejection | None = None
     outcome: Outcome = Outcome.RETRY
     present: list[tuple[Shape, Run]] = field(default_factory=list)
+    inventory: Taken | None = None
     backlog: bool = False
     received_monotonic_s: float = 0.0

@@ -26,6 +26,7 @@ log = logger(__name__)
 
 MAX_LABEL_SETS = 64
 OTHER = "other"
+INVENTORY_ASSETS = "gengfu_inventory_assets"
 READ_AGAIN_S = 5.0
 LOOP_PROBE_S = 0.25
 
@@ -119,6 +120,7 @@ class StoreFigures:
 
     tickets: Mapping[TicketGroup, int] = field(default_factory=dict)
     ledger: Mapping[str, int] = field(default_factory=dict)
+    inventories: int = 0
 
 
 class _Metric(Protocol):
@@ -145,6 +147,9 @@ class OwnMetrics:
             f"{prefix}_reports_rejected_total", "Reports that cannot be processed; they are kept and listed", "reason"
         )
         self.findings_received = Counter(f"{prefix}_findings_received_total", "Findings in received reports")
+        self.inventory_changes = LabelledCounter(
+            "gengfu_inventory_changes_total", "Changes of the inventories of all assets", "category", "change"
+        )
         self.bytes_received = Counter(f"{prefix}_report_bytes_received_total", "Size of received reports")
         self.commit_duration = Histogram(f"{prefix}_commit_duration_seconds", "Duration of a commit of the store")
         self.acknowledgement_latency = Histogram(
@@ -222,6 +227,12 @@ def store_families(figures: StoreFigures) -> list[FamilyText]:
             "Numbers of reports by what became of them, over all agents and epochs",
             ("account",),
             ledger,
+        ),
+        FamilyText(
+            INVENTORY_ASSETS,
+            FamilyType.GAUGE,
+            "Assets whose inventory is known",
+            (sample(INVENTORY_ASSETS, "", figures.inventories),),
         ),
     ]
 

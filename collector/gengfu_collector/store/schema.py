@@ -289,3 +289,53 @@ event = Table(
     Column("data", Text, nullable=False),
     Index("ix_event_at_ms", "at_ms"),
 )
+
+inventory = Table(
+    "inventory",
+    metadata,
+    # What is known of each asset's inventory as a whole; the things themselves are in inventory_entry.
+    Column("asset_id", ForeignKey("asset.id"), primary_key=True, autoincrement=False),
+    Column("agent_id", BigInteger, nullable=False),
+    Column("generation", BigInteger, nullable=False),
+    Column("next_part", Integer, nullable=False),  # of a snapshot that is still coming; 0: it is whole
+    Column("scan", BigInteger, nullable=False),  # counts snapshots that began to come
+    Column("first_at_ms", BigInteger),  # empty until the first snapshot was whole
+    Column("looked_at_ms", BigInteger, nullable=False),
+    Column("measured_at_ms", BigInteger, nullable=False),
+    Column("changed_at_ms", BigInteger),
+    Column("cpu_ms", BigInteger, nullable=False),
+    Column("unread", Text, nullable=False),  # JSON list of [category, code, facts]
+)
+
+inventory_entry = Table(
+    "inventory_entry",
+    metadata,
+    Column("asset_id", ForeignKey("asset.id"), primary_key=True, autoincrement=False),
+    Column("key", String(256), primary_key=True),
+    Column("category", String(128), nullable=False),
+    Column("name", String(256), nullable=False),
+    Column("version", String(256), nullable=False),
+    Column("facts", Text, nullable=False),  # JSON object
+    Column("scan", BigInteger, nullable=False),  # the last one that it was in
+    Column("since_at_ms", BigInteger, nullable=False),
+    Index("ix_inventory_entry_category_name", "category", "name"),
+)
+
+inventory_change = Table(
+    "inventory_change",
+    metadata,
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("asset_id", ForeignKey("asset.id"), nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("measured_at_ms", BigInteger, nullable=False),
+    Column("kind", String(16), nullable=False),  # added, removed, changed, shrunk, more
+    Column("category", String(128), nullable=False),
+    Column("key", String(256), nullable=False),
+    Column("name", String(256), nullable=False),
+    Column("before", Text),  # JSON object of facts
+    Column("after", Text),
+    Column("severity", String(16), nullable=False),  # of the rule that it fits; empty: none
+    Column("drift", String(16), nullable=False),  # empty without a rule; open, undone, accepted
+    Index("ix_inventory_change_asset_id_drift", "asset_id", "drift"),
+    Index("ix_inventory_change_at_ms", "at_ms"),
+)

@@ -97,6 +97,7 @@ def test_diff_tells_which_assets_change_and_how(tmp_path: Path) -> None:
         "removed": [],
         "changed": {"disk": {"every_s": {"old": 90, "new": 120}}},
         "absence": {},
+        "inventory": {},
     }
     back = diff(new, old, ASSETS[:2])
     assert back.lines()[2:] == ["pc-001", "  - cpu", "  - process", "  ~ disk: every 2m -> 90s"]

@@ -21,6 +21,7 @@ from gengfu_collector.intake import presence
 from gengfu_collector.store import schema
 
 BAD = Status.CRITICAL
+INVENTORY_DAYS = 400
 REPORT_DAYS = 14
 
 
@@ -34,7 +35,7 @@ async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
 
 @contextlib.asynccontextmanager
 async def upkeep(site: Site, *works: str) -> AsyncIterator[None]:
-    made = Upkeep(site.intake, site.intake.live, site.gateway, site.authority, REPORT_DAYS)
+    made = Upkeep(site.intake, site.intake.live, site.gateway, site.authority, REPORT_DAYS, INVENTORY_DAYS)
     tasks = [asyncio.create_task(getattr(made, work)()) for work in works]
     try:
         yield
