@@ -28,6 +28,7 @@ BUILT_IN: dict[str, tuple[str, str | None]] = {
     "disk": ("gengfu_checks.local.disk", None),
     "disk_encryption": ("gengfu_checks.local.disk_encryption", None),
     "disk_health": ("gengfu_checks.local.disk_health", None),
+    "event_log": ("gengfu_checks.local.event_log", None),
     "fans": ("gengfu_checks.local.fans", None),
     "file_age": ("gengfu_checks.local.file_age", None),
     "firewall": ("gengfu_checks.local.firewall", None),
