@@ -44,6 +44,7 @@ BUILT_IN: dict[str, tuple[str, str | None]] = {
     "printer_queue": ("gengfu_checks.local.printer_queue", None),
     "process": ("gengfu_checks.local.process", None),
     "raid": ("gengfu_checks.local.raid", None),
+    "remote_access": ("gengfu_checks.local.remote_access", None),
     "temperature": ("gengfu_checks.local.temperature", None),
     "updates": ("gengfu_checks.local.updates", None),
     "uptime": ("gengfu_checks.local.uptime", None),

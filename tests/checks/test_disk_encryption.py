@@ -2,8 +2,8 @@
 
 The kernel here has no device mapper, so no LUKS volume can be opened: the trees are built after the kernel's
 Documentation/ABI/testing/sysfs-block-dm and cryptsetup's form of UUIDs. Windows: rows built after Get-BitLockerVolume
-at Microsoft Learn (BitLockerVolumeStatus, BitLockerVolumeProtectionStatus). macOS: the answers of `fdesetup status` that
-scripts of administrators in public repositories list, not recorded here.
+at Microsoft Learn (BitLockerVolumeStatus, BitLockerVolumeProtectionStatus). macOS: the answers of `fdesetup status`
+that scripts of administrators in public repositories list, not recorded here.
 """
 
 from __future__ import annotations

@@ -1,0 +1,110 @@
+"""What an SSH server lets in, by `sshd -T` or by its files: sshd(8), sshd_config(5).
+
+The first value of a keyword counts. What stands in `Match` blocks holds for some connections only and is not looked at.
+"""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from gengfu_checks.local.small_file import read_small_text
+
+MAX_FILES = 64
+MAX_DEPTH = 8
+MAX_LINES = 10_000
+_LINE = re.compile(r"\s*([A-Za-z]+)(?:\s*=\s*|\s+)(\S.*)")
+_LISTS = frozenset(("port", "listenaddress"))
+
+Settings = Mapping[str, tuple[str, ...]]
+"""Keywords in lower case with their values; only `port` and `listenaddress` have more than one."""
+
+
+def effective(printed: str) -> Settings:
+    """The settings that `sshd -T` printed."""
+    return _first(_pair(line) for line in printed.splitlines()[:MAX_LINES])
+
+
+def from_files(path: Path) -> Settings | None:
+    """The settings in a file and in those that it includes; None when it is not there.
+
+    Raises CannotMeasure when one of them may not be read: nobody knows what stands in it.
+    """
+    if read_small_text(path) is None:
+        return None
+    left = [MAX_FILES]
+    return _first(_pairs(path, path.parent, MAX_DEPTH, left))
+
+
+def lets_in_by_password(settings: Settings) -> bool:
+    """Whether a password is enough to log in, asked for in either of the two ways."""
+    if _value(settings, "passwordauthentication", "yes") == "yes":
+        return True
+    old_name = _value(settings, "challengeresponseauthentication", "yes")
+    interactive = _value(settings, "kbdinteractiveauthentication", old_name)
+    return interactive == "yes" and _value(settings, "usepam", "no") == "yes"
+
+
+def lets_in_root(settings: Settings) -> str:
+    """`no`, `by_key` or `by_password`."""
+    root = _value(settings, "permitrootlogin", "prohibit-password")
+    if root == "no":
+        return "no"
+    return "by_password" if root == "yes" and lets_in_by_password(settings) else "by_key"
+
+
+def lets_in_empty(settings: Settings) -> bool:
+    """Whether accounts with an empty password are let in."""
+    return _value(settings, "permitemptypasswords", "no") == "yes" and lets_in_by_password(settings)
+
+
+def ports(settings: Settings) -> frozenset[int]:
+    """The ports that the server listens on."""
+    named = [*settings.get("port", ()), *map(_port_of, settings.get("listenaddress", ()))]
+    numbers = (int(text) for text in named if text.isascii() and text.isdecimal() and len(text) <= 5)
+    return frozenset(numbers) or frozenset((22,))
+
+
+def _port_of(address: str) -> str:
+    """The port of `host:port` or `[host]:port`, "" where there is none."""
+    host, colon, port = address.split()[0].rpartition(":")
+    return port if colon and (host.endswith("]") or ":" not in host) else ""
+
+
+def _value(settings: Settings, keyword: str, default: str) -> str:
+    return settings.get(keyword, (default,))[0].lower()
+
+
+def _first(pairs: Iterator[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for keyword, value in pairs:
+        if keyword and value and (keyword in _LISTS or keyword not in found):
+            found[keyword] = (*found.get(keyword, ()), value)
+    return found
+
+
+def _pairs(path: Path, folder: Path, depth: int, left: list[int]) -> Iterator[tuple[str, str]]:
+    """Keywords and values of a file in order, those of included files in their place; up to the first Match."""
+    left[0] -= 1
+    for line in (read_small_text(path) or "").splitlines()[:MAX_LINES]:
+        keyword, value = _pair(line)
+        if keyword == "match":
+            return
+        if keyword != "include":
+            yield keyword, value
+            continue
+        for pattern in value.split():
+            for name in sorted(glob.glob(str(folder / pattern.strip('"')))):  # noqa: PTH207 - absolute patterns too
+                if depth > 0 and left[0] > 0:
+                    yield from _pairs(Path(name), folder, depth - 1, left)
+
+
+def _pair(line: str) -> tuple[str, str]:
+    match = _LINE.match(line)
+    if match is None:
+        return "", ""
+    value = match[2].split(" #", 1)[0].strip()
+    is_quoted = len(value) > 1 and value[0] == value[-1] == '"'
+    return match[1].lower(), value[1:-1] if is_quoted else value
