@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gengfu_collector.admin import listings
+from gengfu_collector.admin import inventory, listings
 from gengfu_collector.admin.desk import Desk
 from gengfu_collector.errors import UsageError
 from gengfu_collector.fleet import agents, assets, compliance, events, tokens
@@ -227,6 +227,10 @@ def _told_rules(desk: Desk, asset: str) -> dict[str, dict[str, Any]]:
     return {part.item: {name: part.facts[name] for name in _RULE_FACTS if name in part.facts} for part in findings}
 
 
+async def _inventory_accept(desk: Desk, actor: str, name: str, category: str = "") -> Any:
+    return await _write(desk, lambda work: inventory.accept(work, name, category, actor))
+
+
 async def _reload(desk: Desk, _actor: str) -> Any:
     desk.reload()
     return {"plans_sent": await desk.give_orders(), "running": desk.running}
@@ -267,6 +271,10 @@ OPERATIONS: dict[str, Operation] = {
     "ticket.resolve": _on_ticket(by_hand.resolve),
     "ticket.close": _on_ticket(by_hand.close),
     "fault.list": _reading(listings.faults),
+    "inventory.show": _reading(inventory.show),
+    "inventory.changes": _reading(inventory.changes),
+    "inventory.software": _reading(inventory.software),
+    "inventory.accept": _inventory_accept,
     "ledger.verify": _reading(listings.ledger),
     "ledger.dead_letters": _reading(listings.dead_letters),
 }

@@ -15,6 +15,7 @@ from gengfu_collector.cli import show
 from gengfu_collector.cli.common import Data, Json, group, listing
 from gengfu_collector.cli.compliance import compliance
 from gengfu_collector.cli.fleet import agent_app, asset_app, token_app
+from gengfu_collector.cli.inventory import inventory_app
 from gengfu_collector.cli.reach import configuration, data_folder, request
 from gengfu_collector.cli.root import root_app
 from gengfu_collector.cli.tickets import fault_app, ticket_app
@@ -36,6 +37,7 @@ for name, commands in {
     "root": root_app,
     "ticket": ticket_app,
     "fault": fault_app,
+    "inventory": inventory_app,
     "ledger": ledger_app,
     "config": config_app,
 }.items():

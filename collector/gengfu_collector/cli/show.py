@@ -90,6 +90,45 @@ _HEADINGS_ZH = {
     "detail": "详情",
     "bytes": "字节",
     "faults_closed": "已关闭故障",
+    "at": "时间",
+    "change": "变更",
+    "details": "详情",
+    "drift": "处理情况",
+    "looked_at": "最近清点",
+    "changed_at": "最近变更",
+    "cpu_seconds": "耗用 CPU 秒",
+    "assets": "资产数",
+    "changes_accepted": "已确认变更",
+    "maker": "厂商",
+    "model": "型号",
+    "serial": "序列号",
+    "board": "主板",
+    "firmware": "固件",
+    "chassis": "机型",
+    "cores": "核心",
+    "threads": "线程",
+    "slot": "插槽",
+    "bank": "通道",
+    "kind": "类型",
+    "speed_mts": "速率 MT/s",
+    "part": "部件号",
+    "removable": "可移动",
+    "address": "地址",
+    "driver": "驱动",
+    "device_id": "设备标识",
+    "wireless": "无线",
+    "connector": "接口",
+    "made_in": "生产年份",
+    "width_cm": "宽 cm",
+    "height_cm": "高 cm",
+    "uri": "地址",
+    "location": "位置",
+    "build": "构建",
+    "kernel": "内核",
+    "architecture": "架构",
+    "publisher": "发布者",
+    "installed_on": "安装日期",
+    "count": "数量",
     "standard": "标准",
     "compliance": "合规率",
     "compliant": "符合",
@@ -122,7 +161,7 @@ _WORDS_ZH = {
     "closed": "归档",
 }
 
-_WORD_COLUMNS = frozenset({"state", "status", "severity", "category"})
+_WORD_COLUMNS = frozenset({"state", "status", "severity", "category", "change", "drift"})
 _VALUES_ZH = {
     "ok": "正常",
     "warning": "警告",
@@ -144,6 +183,21 @@ _VALUES_ZH = {
     "retired": "已退役",
     "usable": "可用",
     "used_up": "已用完",
+    "added": "新增",
+    "removed": "移除",
+    "changed": "变更",
+    "shrunk": "变小",
+    "more": "其余从略",
+    "undone": "已复原",
+    "accepted": "已确认",
+    "machine": "整机",
+    "cpu": "处理器",
+    "memory": "内存",
+    "disk": "磁盘",
+    "nic": "网卡",
+    "monitor": "显示器",
+    "printer": "打印机",
+    "os": "操作系统",
     "expired": "已过期",
     "compliant": "符合",
     "deviating": "不符合",
@@ -156,6 +210,7 @@ _REASONS_ZH = {
     "no longer in the plan": "已不在巡检计划中",
     "asset retired": "资产已退役",
     "ticket closed by": "工单归档人：",
+    "changes accepted by": "变更确认人：",
 }
 
 
@@ -265,5 +320,9 @@ def _cell(column: str, value: Any) -> Text:
     if isinstance(value, Mapping):
         return Text(harmless(" ".join(f"{key}={part}" for key, part in value.items())) or "-")
     text = harmless(str(value))
-    shown = _VALUES_ZH.get(text, text) if column in _WORD_COLUMNS and in_chinese() else text
-    return Text(shown, style=_COLOURS.get(text, ""))
+    return Text(word(column, text), style=_COLOURS.get(text, ""))
+
+
+def word(column: str, value: str) -> str:
+    """A value of a column that holds words of a closed set, in the reader's language."""
+    return _VALUES_ZH.get(value, value) if column in _WORD_COLUMNS and in_chinese() else value

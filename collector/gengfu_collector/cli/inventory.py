@@ -1,0 +1,106 @@
+"""Commands of the inventory: what machines are made of, what is installed on them, what changed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from gengfu_checks import guide
+from gengfu_checks.errors import SettingError
+from gengfu_checks.guide import text
+from gengfu_checks.settings import parse_duration_s
+from gengfu_collector.cli import show
+from gengfu_collector.cli.common import Data, Json, group, listing, one
+from gengfu_collector.cli.reach import request
+from gengfu_collector.errors import UsageError
+
+CHANGE_COLUMNS = ("at", "asset", "change", "category", "name", "details", "severity", "drift")
+
+inventory_app = group("Hardware and software of machines · 软硬件清单")
+Category = Annotated[str, typer.Option(help="machine, os, cpu, memory, disk, nic, monitor, printer, software · 类别")]
+
+
+@inventory_app.command("show")
+def inventory_show(asset: str, data: Data = None, category: Category = "", json: Json = False) -> None:
+    """Show what an asset is made of and what is installed on it; exit 1 when that is not known yet · 资产软硬件清单"""
+    found = request(data, "inventory.show", name=asset, category=category)
+    if json:
+        show.as_json(found)
+    else:
+        show.facts(found, ("asset", "class", "looked_at", "changed_at", "cpu_seconds"))
+        for unread in found["unread"]:
+            show.line(f"{show.word('category', unread['category'])}: {_why(unread)}")
+        print()
+        rows = [{**entry, "details": _details(entry["facts"], entry["name"])} for entry in found["entries"]]
+        show.rows(rows, ("category", "name", "details", "since"))
+    raise typer.Exit(0 if found["known"] else 1)
+
+
+@inventory_app.command("changes")
+def inventory_changes(
+    data: Data = None,
+    asset: Annotated[str, typer.Option(help="Of one asset only · 资产")] = "",
+    since: Annotated[str, typer.Option(help="How far back, like 7d · 多久以来")] = "",
+    category: Category = "",
+    open_: Annotated[bool, typer.Option("--open", help="Only what a rule asks to look at · 仅待处理")] = False,
+    json: Json = False,
+) -> None:
+    """List what changed, newest first · 变更记录"""
+    since_ms = round((time.time() - _seconds(since)) * 1000) if since else 0
+    found = request(data, "inventory.changes", asset_name=asset, since_ms=since_ms, category=category, open_only=open_)
+    listing(found if json else [{**row, "details": _difference(row)} for row in found], json, CHANGE_COLUMNS)
+
+
+@inventory_app.command("software")
+def inventory_software(
+    data: Data = None,
+    name: Annotated[str, typer.Option(metavar="GLOB", help="Of these names, like '*office*' · 名称")] = "",
+    json: Json = False,
+) -> None:
+    """Count installed software over all assets in service, the most frequent first · 软件统计"""
+    listing(request(data, "inventory.software", name=name), json, ("name", "version", "assets"))
+
+
+@inventory_app.command("accept")
+def inventory_accept(asset: str, data: Data = None, category: Category = "", json: Json = False) -> None:
+    """Say that the open changes of an asset are right; their tickets are resolved · 确认变更"""
+    one(request(data, "inventory.accept", name=asset, category=category), json, ("asset", "changes_accepted"))
+
+
+def _details(facts: Mapping[str, Any], name: str) -> str:
+    return " · ".join(_fact(key, value) for key, value in facts.items() if value != name)
+
+
+def _fact(key: str, value: Any) -> str:
+    if key == "size_bytes":
+        return text.byte_size(value, show.language())
+    if value is True:
+        return show.heading(key)
+    return f"{show.heading(key)} {value}"
+
+
+def _difference(row: Mapping[str, Any]) -> str:
+    """The facts that differ, old and new; all of them where there was or is nothing."""
+    before, after = row["before"], row["after"]
+    if before is None or after is None:
+        return _details(before or after or {}, row["name"])
+    keys = [key for key in dict.fromkeys((*before, *after)) if before.get(key) != after.get(key)]
+    return " · ".join(f"{_fact(key, before.get(key, '-'))} → {_shown(key, after.get(key, '-'))}" for key in keys)
+
+
+def _shown(key: str, value: Any) -> str:
+    return text.byte_size(value, show.language()) if key == "size_bytes" and value != "-" else str(value)
+
+
+def _why(unread: Mapping[str, Any]) -> str:
+    return guide.summary(unread["code"], show.language(), "", unread["facts"], {}, None)
+
+
+def _seconds(duration: str) -> float:
+    try:
+        return parse_duration_s(duration)
+    except SettingError as error:
+        raise UsageError(f"--since: {error}") from None
