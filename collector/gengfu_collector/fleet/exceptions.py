@@ -47,6 +47,11 @@ class Exemption:
     table: Table
 
     @property
+    def place(self) -> str:
+        """`FILE:LINE`."""
+        return f"{self.table.file}:{self.table.line()}"
+
+    @property
     def last_day(self) -> date:
         """The last day on which it holds."""
         return date.fromisoformat(self.waiver.until)

@@ -7,8 +7,12 @@ from dataclasses import dataclass, field
 
 from gengfu_checks.model import Threshold
 from gengfu_collector.fleet.plans import AssetOrders
-from gengfu_collector.fleet.toml_table import duration
+from gengfu_collector.fleet.toml_table import duration, shown
 from gengfu_proto.convert.plan import PlannedCheck
+
+MAX_LISTED = 6
+_OF_STANDARDS = ("set.rules", "set.exceptions")
+"""Long lists of long texts, of which a change seldom touches more than one."""
 
 Json = dict[str, object]
 Values = dict[str, object]
@@ -144,14 +148,24 @@ def _pairs(keys: Mapping[str, tuple[object, object]]) -> Json:
 
 
 def _change_text(keys: Mapping[str, tuple[object, object]]) -> str:
-    return "; ".join(
-        f"{key.removesuffix('_s')} {_text(key, old)} -> {_text(key, new)}" for key, (old, new) in keys.items()
-    )
+    return "; ".join(f"{key.removesuffix('_s')} {_pair_text(key, old, new)}" for key, (old, new) in keys.items())
+
+
+def _pair_text(key: str, old: object, new: object) -> str:
+    if key in _OF_STANDARDS:
+        before, after = ([] if value is None else list(value) for value in (old, new))  # type: ignore[call-overload]
+        parts = [f"-{shown(text)}" for text in before if text not in after]
+        parts += [f"+{shown(text)}" for text in after if text not in before]
+        more = f" and {len(parts) - MAX_LISTED} more" if len(parts) > MAX_LISTED else ""
+        return " ".join(parts[:MAX_LISTED]) + more
+    return f"{_text(key, old)} -> {_text(key, new)}"
 
 
 def _text(key: str, value: object) -> str:
     if value is None:
         return "none"
+    if isinstance(value, list) and len(value) > MAX_LISTED:
+        return f"{len(value)} entries"
     return duration(value) if key.endswith("_s") and isinstance(value, float) else str(value)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import tzinfo
+from datetime import date, datetime, tzinfo
 from pathlib import Path
 
 from gengfu_collector.fleet.classes import ASSET_CLASSES
+from gengfu_collector.fleet.exceptions import Exemption
 from gengfu_collector.fleet.inspection import Inspection, load_inspection
 from gengfu_collector.fleet.matching import CLASS, Match
 from gengfu_collector.fleet.plan_view import (
@@ -20,6 +21,7 @@ from gengfu_collector.fleet.plan_view import (
     orders_json,
 )
 from gengfu_collector.fleet.profiles import Profile
+from gengfu_collector.fleet.standards import PlacedStandard
 
 NamedAsset = tuple[str, str, Mapping[str, str]]
 """Name, class and labels."""
@@ -32,19 +34,44 @@ class FolderReview:
     """What `config check` says of a folder that was accepted."""
 
     inspection: Inspection
+    today: date
+
+    @property
+    def warnings(self) -> list[str]:
+        """What works and may not be meant: doubts of the folder, and exceptions that have ended."""
+        return [*self.inspection.warnings] + [
+            f"{exception.place}: this exception ended on {exception.waiver.until}; its rules count again"
+            for exception in self.inspection.exceptions
+            if self._has_ended(exception)
+        ]
+
+    def _has_ended(self, exception: Exemption) -> bool:
+        return exception.last_day < self.today
 
     def as_json(self) -> Json:
-        """`warnings`, and `profiles` in their order, each with the plan of an example: an asset that just fits it."""
+        """`warnings`, `standards`, `exceptions`, and `profiles` in their order, each with the plan of an example: an
+        asset that just fits it.
+        """
         return {
             "profiles": [self._profile_json(profile) for profile in self.inspection.profiles],
-            "warnings": list(self.inspection.warnings),
+            "standards": [_standard_json(placed) for placed in self.inspection.standards.by_id.values()],
+            "exceptions": [
+                exception.as_json() | {"ended": self._has_ended(exception)} for exception in self.inspection.exceptions
+            ],
+            "warnings": self.warnings,
         }
 
     def lines(self) -> list[str]:
         """The same for people; of each example only what the profile itself has a say in."""
-        warnings = self.inspection.warnings
+        warnings = self.warnings
         lines = [f"{_count(len(self.inspection.profiles), 'profile')}, {_count(len(warnings), 'warning')}"]
         lines += [f"warning: {warning}" for warning in warnings]
+        lines += [
+            f"standard {name} ({placed.place}): {_count(len(placed.standard.rules), 'rule')}"
+            for name, placed in self.inspection.standards.by_id.items()
+            if placed.table is not None
+        ]
+        lines += [_exception_line(exception) for exception in self.inspection.exceptions]
         for profile in self.inspection.profiles:
             lines += ["", *self._profile_lines(profile)]
         return lines
@@ -100,9 +127,10 @@ class Difference:
         return lines
 
 
-def check_folder(folder: Path | None, zone: tzinfo | None = None) -> FolderReview:
-    """Load a folder as the collector would; raises ConfigurationError."""
-    return FolderReview(load_inspection(folder, zone))
+def check_folder(folder: Path | None, zone: tzinfo | None = None, now: datetime | None = None) -> FolderReview:
+    """Load a folder as the collector would; raises ConfigurationError. `now` tells which exceptions have ended."""
+    inspection = load_inspection(folder, zone)
+    return FolderReview(inspection, (now or datetime.now(inspection.zone)).date())
 
 
 def diff(old: Inspection, new: Inspection, assets: Iterable[NamedAsset]) -> Difference:
@@ -130,6 +158,26 @@ def example(match: Match) -> tuple[str, dict[str, str]]:
     classes = match.get(CLASS, ASSET_CLASSES)
     labels = {key: min(values) for key, values in sorted(match.items()) if key != CLASS}
     return next(name for name in ASSET_CLASSES if name in classes), labels
+
+
+def _standard_json(placed: PlacedStandard) -> Json:
+    standard = placed.standard
+    return {
+        "standard": standard.id,
+        "title": {"zh": standard.title.zh, "en": standard.title.en},
+        "version": standard.version,
+        "place": placed.place,
+        "rules": [rule.id for rule in standard.rules],
+    }
+
+
+def _exception_line(exception: Exemption) -> str:
+    whose = ", ".join(exception.assets[:NAMES_SHOWN]) or _match_text(exception.match)
+    rules = ", ".join(exception.waiver.rules[:NAMES_SHOWN])
+    return (
+        f"exception ({exception.place}): {rules} of {exception.standard} for {whose} until {exception.waiver.until}, "
+        f"{exception.waiver.owner}: {exception.waiver.reason}"
+    )
 
 
 def _match_text(match: Match) -> str:
