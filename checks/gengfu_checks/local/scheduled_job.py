@@ -1,0 +1,111 @@
+"""Scheduled jobs: timers of systemd and tasks of Windows that failed, hang or no longer wait; mail from cron.
+
+One item for each job, by the name that its scheduler gives it, and the item "cron mail" where root has a mailbox. Jobs
+of users' own sessions and Microsoft's own tasks are not looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import psutil
+
+from gengfu_checks.codes import CHECK_NEEDS_RIGHTS, CHECK_PROGRAM_FAILED
+from gengfu_checks.local import cron_mail, scheduled_systemd, scheduled_windows
+from gengfu_checks.local.programs import failed, find_program
+from gengfu_checks.local.scheduled_model import FAILED, NOT_SCHEDULED, RUNS_LONG, Job, measure_job, wanted
+from gengfu_checks.model import (
+    CheckKind,
+    Context,
+    Measurement,
+    Metric,
+    Problem,
+    Setting,
+    SettingType,
+    Status,
+    Threshold,
+)
+
+CRON_MAIL = "scheduled_job.cron_mail"
+TOO_MANY = "scheduled_job.too_many"
+
+CRON_ITEM = "cron mail"
+MAX_JOBS = 200
+
+
+def measure(context: Context) -> Iterator[Measurement]:
+    """Yield a measurement for each job; nothing where nothing is scheduled."""
+    if psutil.LINUX:
+        yield from _cron(context)
+    jobs = wanted(_jobs(context), context.settings["ignore"])
+    for job in jobs[:MAX_JOBS]:
+        yield measure_job(job)
+    if len(jobs) > MAX_JOBS:
+        yield Measurement(problem=Problem(Status.UNKNOWN, TOO_MANY, {"limit_jobs": MAX_JOBS}))
+
+
+def _jobs(context: Context) -> list[Job]:
+    timeout_s = context.deadline_s * 0.9
+    if psutil.WINDOWS:
+        return scheduled_windows.jobs(timeout_s, context.now())
+    if not psutil.LINUX or not scheduled_systemd.SYSTEMD_RUNNING.is_dir():
+        return []
+    systemctl = find_program("systemctl")
+    if systemctl is None:
+        raise failed("systemctl", "not found")
+    return scheduled_systemd.jobs(systemctl, timeout_s, told_elsewhere=not context.settings["failed_services"])
+
+
+def _cron(context: Context) -> Iterator[Measurement]:
+    path = cron_mail.mailbox()
+    if path is None:
+        return
+    try:
+        times = cron_mail.read_times(path)
+    except PermissionError:
+        facts = {"needs": "group mail", "target": str(path)}
+        yield Measurement(CRON_ITEM, problem=Problem(Status.UNKNOWN, CHECK_NEEDS_RIGHTS, facts))
+        return
+    except FileNotFoundError:
+        return
+    yield Measurement(CRON_ITEM, cron_mail.metrics_of(times, context.now()), {"mailbox": str(path)})
+
+
+def usable() -> str | None:
+    """Say why there is nothing to ask."""
+    return "macOS does not say which scheduled jobs failed" if psutil.MACOS else None
+
+
+CHECK = CheckKind(
+    name="scheduled_job",
+    measure=measure,
+    metrics=(
+        Metric("failed", "1 when the last run of the job failed"),
+        Metric("last_run_age_seconds", "Time since the job last ran"),
+        Metric("running_seconds", "How long the job has been running, 0 while it does not run"),
+        Metric("cron_mails", "Mails from cron to root within the last day"),
+        Metric("cron_mail_age_seconds", "Time since cron last sent a mail to root"),
+    ),
+    codes=(FAILED, NOT_SCHEDULED, TOO_MANY, CHECK_NEEDS_RIGHTS, CHECK_PROGRAM_FAILED),
+    settings=(
+        Setting(
+            "ignore",
+            SettingType.TEXT_LIST,
+            "jobs that do not matter, as globs",
+            scheduled_windows.DEFAULT_IGNORE,
+        ),
+        Setting(
+            "failed_services",
+            SettingType.BOOLEAN,
+            "tell services that a timer started and that failed; false where os_service tells all failed units",
+            True,
+        ),
+    ),
+    thresholds=(
+        Threshold("running_seconds", RUNS_LONG, warning=86400.0),
+        Threshold("cron_mails", CRON_MAIL, warning=20.0),
+    ),
+    every_s=900.0,
+    timeout_s=60.0,
+    usable=usable,
+)
