@@ -21,6 +21,7 @@ BUILT_IN: dict[str, tuple[str, str | None]] = {
     "antivirus": ("gengfu_checks.local.antivirus", None),
     "baseline": ("gengfu_checks.local.baseline", None),
     "battery": ("gengfu_checks.local.battery", None),
+    "boot_time": ("gengfu_checks.local.boot_time", None),
     "certificates": ("gengfu_checks.local.certificates", None),
     "clock": ("gengfu_checks.local.clock", None),
     "cpu": ("gengfu_checks.local.cpu", None),
