@@ -38,11 +38,16 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class RuleError(ValueError):
-    """Something in a standard or an exception that cannot be used; `key` is the key that it is about."""
+    """Something in a standard or an exception that cannot be used; `key` is the key that it is about.
 
-    def __init__(self, message: str, key: str = "") -> None:
+    `word` is the one that is not among the `allowed`, where that is the trouble.
+    """
+
+    def __init__(self, message: str, key: str = "", word: str = "", allowed: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.key = key
+        self.word = word
+        self.allowed = allowed
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +203,7 @@ def _json(table: Mapping[str, object]) -> str:
 def _require_known(table: Mapping[str, object], allowed: Sequence[str]) -> None:
     for key in table:
         if key not in allowed:
-            raise RuleError(f"unknown key {key[:MAX_TEXT_CHARS]!r}; allowed: {', '.join(allowed)}", key)
+            raise RuleError(f"unknown key {key[:MAX_TEXT_CHARS]!r}; allowed: {', '.join(allowed)}", key, key, allowed)
 
 
 def _needed(table: Mapping[str, object], key: str) -> object:
@@ -226,7 +231,7 @@ def _texts(value: object, key: str) -> tuple[str, ...]:
 
 def _choice(value: object, key: str, allowed: Sequence[str]) -> str:
     if not isinstance(value, str) or value not in allowed:
-        raise RuleError(f"{key}: {str(value)[:60]!r} is not one of {', '.join(allowed)}", key)
+        raise RuleError(f"{key}: {str(value)[:60]!r} is not one of {', '.join(allowed)}", key, str(value)[:60], allowed)
     return value
 
 

@@ -87,19 +87,19 @@ def read_file_standard(file: Table) -> PlacedStandard | None:
     try:
         return PlacedStandard(read_standard(head.data, rules), head)
     except RuleError as error:
-        raise _refused(head, error, ("id", "title", "version")) from None
+        raise _refused(head, error) from None
 
 
 def _read_rule(table: Table) -> Rule:
     try:
         return read_rule(table.data)
     except RuleError as error:
-        raise _refused(table, error, ()) from None
+        raise _refused(table, error) from None
 
 
-def _refused(table: Table, error: RuleError, allowed: Iterable[str]) -> ConfigurationError:
+def _refused(table: Table, error: RuleError) -> ConfigurationError:
     keys = (error.key,) if error.key in table.data else ()
-    return table.error(f"{error}{did_you_mean(error.key, allowed) if error.key not in allowed else ''}", *keys)
+    return table.error(f"{error}{did_you_mean(error.word, error.allowed)}", *keys)
 
 
 @cache
