@@ -414,6 +414,7 @@ def quiet_profile(after: str = "5m", expected: str = "never") -> str:
     [[profile]]
     name = "test"
     absence = {{ after = "{after}", expected = "{expected}" }}
+    inventory = {{ enabled = false }}
     {left_out}"""
 
 
