@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 
 from gengfu_checks.errors import SettingError
 from gengfu_checks.local import dns_query, name_resolution
-from gengfu_checks.local.dns_query import Reply
+from gengfu_checks.local.dns_query import NoRoute, Reply
 from gengfu_checks.local.hang_guard import HUNG
 from gengfu_checks.local.name_resolution import CHECK, Server, System, measure_names, name_problem
 from gengfu_checks.local.name_servers import parse_resolv_conf, parse_windows, read_resolv_conf
@@ -208,13 +209,39 @@ def test_a_resolver_that_hangs() -> None:
 
 def test_a_machine_that_is_off_the_network_has_another_fault(bench: Any) -> None:
     def unreachable(*_: object) -> Reply:
-        raise OSError(errno.ENETUNREACH, "Network is unreachable")
+        raise NoRoute(errno.ENETUNREACH, "Network is unreachable")
 
     instance = bench(CHECK)
     instance.memory["ever"] = True
     found = {m.item: m for m in measure_names(instance.context(), System(lambda: ["192.0.2.1"], unreachable, len))}
     assert found[""].problem.status is Status.UNKNOWN
     assert found["192.0.2.1"].problem.facts == {"reason": os.strerror(errno.ENETUNREACH)}
+
+
+def test_a_server_that_a_neighbour_calls_unreachable_is_silent(bench: Any) -> None:
+    def unreachable(address: str, *_: object) -> Reply:
+        if address == "192.0.2.1":
+            return Reply("NOERROR", 1, 0.001)
+        raise OSError(errno.EHOSTUNREACH, "No route to host")
+
+    system = System(lambda: ["192.0.2.1", "192.0.2.2"], unreachable, len)
+    found = {m.item: m for m in measure_names(bench(CHECK).context(), system)}
+    assert found["192.0.2.2"].problem is not None
+    assert found["192.0.2.2"].problem.status is Status.WARNING
+
+
+ASK_WITHOUT_ROUTE = """
+from gengfu_checks.local.dns_query import NoRoute, ask
+try:
+    ask("192.0.2.1", "a.example", 1, 1.0)
+except NoRoute as error:
+    print(error)
+"""
+
+
+def test_without_a_route_nothing_is_sent(unshare: str) -> None:
+    done = subprocess.run([unshare, "-n", sys.executable, "-c", ASK_WITHOUT_ROUTE], capture_output=True, text=True)
+    assert "Network is unreachable" in done.stdout, done.stderr
 
 
 def test_no_servers_is_silence(bench: Any) -> None:

@@ -25,6 +25,10 @@ _MAX_REPLY_BYTES = 4096
 _MAX_STRAY_REPLIES = 64
 
 
+class NoRoute(OSError):
+    """This machine itself knows no way to the address: nothing was sent."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What a server said: a response code by its name, how many records answer the question, and how long it took."""
@@ -60,8 +64,8 @@ def decode_reply(data: bytes, number: int, question: bytes) -> tuple[str, int] |
 def ask(address: str, name: str, kind: int, within_s: float, port: int = PORT) -> Reply:
     """Ask a server, a second time when nothing came in half of the time.
 
-    Raises TimeoutError when it is silent, ConnectionRefusedError when nobody serves there, another OSError when it
-    cannot be reached or `address` is not one, and ValueError for what is no name.
+    Raises TimeoutError when it is silent, ConnectionRefusedError when nobody serves there, NoRoute when there is no way
+    to it, another OSError when somebody on the way says so or `address` is not one, and ValueError for what is no name.
     """
     question = encode_question(name, kind)
     family, _, _, _, place = socket.getaddrinfo(
@@ -69,7 +73,10 @@ def ask(address: str, name: str, kind: int, within_s: float, port: int = PORT) -
     )[0]
     begun_s = time.monotonic()
     with socket.socket(family, socket.SOCK_DGRAM) as channel:
-        channel.connect(place)  # replies from elsewhere never arrive
+        try:
+            channel.connect(place)  # replies from elsewhere never arrive
+        except OSError as error:
+            raise NoRoute(error.errno, error.strerror) from error
         for attempt in range(1, TRIES + 1):
             number = secrets.randbits(16)
             channel.send(_HEADER.pack(number, _RECURSION_DESIRED, 1, 0, 0, 0) + question)

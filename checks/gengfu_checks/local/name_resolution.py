@@ -8,7 +8,6 @@ network without internet is not bad, nobody's root servers are bothered, and any
 
 from __future__ import annotations
 
-import errno
 import math
 import os
 import socket
@@ -21,7 +20,7 @@ import psutil
 
 from gengfu_checks.codes import CHECK_PROGRAM_FAILED
 from gengfu_checks.local import dns_query, name_servers
-from gengfu_checks.local.dns_query import Reply
+from gengfu_checks.local.dns_query import NoRoute, Reply
 from gengfu_checks.local.gone import with_gone
 from gengfu_checks.local.hang_guard import HUNG, Hung, ask_all
 from gengfu_checks.local.plain_text import plain
@@ -49,7 +48,6 @@ SERVERS_AGAIN_S = 3600.0
 LOOKUP_WITHIN_S = 5.0
 
 _LOOPBACK = "1.0.0.127.in-addr.arpa"
-_NO_ROUTE = frozenset((errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT))
 
 Answers = dict[str, Reply]
 """Replies of one server by name."""
@@ -188,7 +186,7 @@ def _server(address: str, answer: Answers | OSError | Hung) -> Server:
         return Server(address, {}, "no answer")
     assert isinstance(answer, OSError)
     reason = os.strerror(answer.errno) if answer.errno and answer.errno > 0 else str(answer)
-    return Server(address, {}, plain(reason, 100), answer.errno in _NO_ROUTE)
+    return Server(address, {}, plain(reason, 100), isinstance(answer, NoRoute))
 
 
 def _look_up(context: Context, system: System, names: Sequence[str]) -> dict[str, float | OSError | Hung]:
