@@ -55,7 +55,8 @@ echo "$*" >>{tmp_path}/calls
 for last; do :; done
 [ "$2" = --scan-open ] && exec cat {answers}/scan
 [ -e "{tmp_path}/hang" ] && sleep 100
-[ "$*" = "--json=c -i -H -A -l selftest -l devstat -n standby,3 -d sat $last" ] || exit 9
+wanted="--json=c -i -H -A -l selftest -l devstat -n standby,3 -d"
+[ "$*" = "$wanted sat $last" ] || [ "$*" = "$wanted auto $last" ] || exit 9
 cat "{answers}/${{last#/dev/}}"
 [ -e "{tmp_path}/asleep" ] && exit 3
 exit 64
@@ -184,13 +185,12 @@ def test_name_spaces_of_one_nvme_disk_are_one_disk() -> None:
 
 
 def test_missing_rights_are_told_once(bench: Any, machine: Callable[..., CheckKind]) -> None:
-    denied = "Smartctl open device: /dev/sda failed: Permission denied"
-    row = {"name": "/dev/sda", "type": "sat", "open_error": "Permission denied"}
-    answer = json.dumps({"smartctl": {"exit_status": 2, "messages": [{"string": denied}]}})
-    items = bench(machine({"devices": [row, {"name": "/dev/sdb", "type": "sat"}]}, sda="{}", sdb=answer)).run()
+    scan = json.loads((FOLDER / "scan_denied.json").read_text())
+    kind = machine(scan, sda="{}", sdb="denied", nvme0="{}", sdc="denied")
+    items = bench(kind).run()
     assert set(items) == {""}
     assert items[""].problem.code == "check.needs_rights"
-    assert items[""].problem.facts["target"] == "sda, sdb"
+    assert items[""].problem.facts["target"] == "sda, sdb, nvme0, sdc"
 
 
 def test_one_disk_without_an_answer_does_not_hide_the_others(bench: Any, machine: Callable[..., CheckKind]) -> None:

@@ -185,6 +185,25 @@ def test_absurd_temperatures_are_none(celsius: Any) -> None:
     assert not {"temperature_celsius", "headroom_celsius"} & set(metrics_of(answer))
 
 
+@pytest.mark.parametrize(
+    ("power_on_hours", "tested_at", "age_hours"),
+    [
+        (5000, 4900, 100),
+        (5000, 5001, 0),
+        (1, 4660, None),  # as QEMU's disk says
+        (65592, 42, 14),
+        (65592, 65530, 62),
+        (200_000, 3000, 392),
+    ],
+)
+def test_how_long_ago_a_test_was(power_on_hours: int, tested_at: int, age_hours: float | None) -> None:
+    answer = recorded("failing_ata_usb")
+    answer["power_on_time"]["hours"] = power_on_hours
+    answer["ata_smart_self_test_log"]["standard"]["table"][0]["lifetime_hours"] = tested_at
+    seconds = metrics_of(answer).get("self_test_age_seconds")
+    assert seconds == (None if age_hours is None else age_hours * HOUR_S)
+
+
 def test_packed_raw_values_are_read_as_printed() -> None:
     answer = recorded("old_healthy_ata")
     table = answer["ata_smart_attributes"]["table"]
@@ -196,6 +215,9 @@ def test_packed_raw_values_are_read_as_printed() -> None:
 
 def test_no_report() -> None:
     assert report_of(recorded("nonexistent")) is NoReport.NO_SMART
+    assert report_of(recorded("usb_unknown_bridge")) is NoReport.NO_SMART
+    assert report_of(recorded("denied")) is NoReport.DENIED
+    assert report_of(recorded("data_unreadable")) == "SMART is on and its data cannot be read"
     assert report_of({"smartctl": {"exit_status": 3}}) is NoReport.ASLEEP
     assert report_of({"smartctl": {"exit_status": 0}, "smart_support": {"available": False}}) is NoReport.NO_SMART
     assert report_of({"smartctl": {"exit_status": 2}}) == "cannot open the disk"

@@ -1,13 +1,15 @@
 """RAID: arrays as the kernel shows them and virtual disks of Storage Spaces.
 
-The kernel of the machine where this was written has no md driver, so no real array could be degraded: the folders are
-built after the kernel's admin guide, "RAID arrays" (attributes and values), and the rows of Windows after "Storage
-Spaces and Storage Spaces Direct health and operational states" on Microsoft Learn. None is a recording. Where the
-kernel has md, the last test makes a real array on loop devices and breaks it.
+fixtures/md/linux-6.1.json holds the attributes of real arrays on loop devices in each state that mdadm 4.2 brought them
+into. It was recorded in a virtual machine (QEMU 7.2) with Debian's Linux 6.1.0-56, because the kernel of the machine
+where this was written has no md. Other folders are built after the kernel's admin guide, "RAID arrays"; the rows of
+Windows after "Storage Spaces and Storage Spaces Direct health and operational states" on Microsoft Learn. Where the
+kernel has md, the last test makes a real array and breaks it.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import time
@@ -47,6 +49,37 @@ def look(sys: Path) -> dict[str, Measurement]:
 def verdict(measurement: Measurement) -> tuple[Status, str]:
     finding = judge("raid", measurement, CHECK.thresholds, None, 0.0)
     return finding.status, finding.code
+
+
+def test_real_arrays_in_the_states_that_mdadm_brought_them_into(tmp_path: Path) -> None:
+    recorded = json.loads((Path(__file__).parent / "fixtures" / "md" / "linux-6.1.json").read_text())
+    found = {}
+    for label, attributes in recorded.items():
+        for name, value in attributes.items():
+            file = tmp_path / label / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(f"{value}\n")
+        found[label] = look(tmp_path / label)
+    assert {label: {item: verdict(m)[1] for item, m in items.items()} for label, items in found.items()} == {
+        "whole": {"md0": "ok", "md5": "ok"},
+        "failed-member": {"md0": "raid.degraded"},
+        "removed-member": {"md0": "raid.degraded"},
+        "rebuilding": {"md0": "raid.rebuilding"},
+        "rebuilt": {"md0": "ok"},
+        "checking": {"md5": "raid.mismatches"},
+        "checked": {"md5": "raid.mismatches"},
+        "lost": {"md5": "raid.failed"},
+        "inactive": {"md5": "raid.failed"},
+        "raid6-one-lost": {"md6": "raid.degraded"},
+        "spare-took-over": {"md6": "raid.device_failed"},
+        "container": {"md126": "ok"},
+    }
+    assert verdict(found["raid6-one-lost"]["md6"])[0] is Status.WARNING
+    assert verdict(found["removed-member"]["md0"])[0] is Status.CRITICAL
+    assert found["rebuilding"]["md0"].metrics["sync_done_ratio"] == pytest.approx(3072 / 47104)
+    assert found["lost"]["md5"].problem is not None
+    assert found["lost"]["md5"].problem.facts == {"level": "raid5", "failed": "loop2, loop3"}
+    assert found["inactive"]["md5"].metrics == {"members_failed": 0}
 
 
 def test_arrays_in_every_state(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ _WARNINGS = ("spare", "temperature", "reliability", "read_only", "volatile_memor
 _TEMPERATURE_BIT = 0b10
 _USUAL_LIMIT_CELSIUS = {"rotating": 60.0, "nvme": 80.0, "solid": 70.0}
 _TEST_HOURS_WRAP = 65536
+_ROUNDED_HOURS = 2
 
 
 class NoReport(enum.Enum):
@@ -81,8 +82,10 @@ def report_of(answer: Any) -> Report | NoReport | str:
         return NoReport.DENIED
     if int(status or 0) & NOT_OPENED_BITS:
         return NoReport.NO_SMART if any(word in told.lower() for word in _NO_SMART) else told or "cannot open the disk"
-    if _at(answer, "smart_support", "available") is False or not _has_data(answer):
+    if _at(answer, "smart_support", "available") is False:
         return NoReport.NO_SMART
+    if not _has_data(answer) and _at(answer, "smart_support", "enabled") is not False:
+        return told or "SMART is on and its data cannot be read" if "smart_support" in answer else NoReport.NO_SMART
     metrics = metrics_of(answer)
     return Report(metrics, _facts(answer, metrics), problem_of(answer))
 
@@ -93,6 +96,7 @@ def metrics_of(answer: Mapping[str, Any]) -> dict[str, float]:
     temperature = _number(answer, 120, "temperature", "current")
     hours = _power_on_hours(answer)
     tests = self_tests(answer)
+    age = _age_hours(tests[0], hours) if tests and hours is not None else None
     found = {
         "reallocated_sectors": _attribute(answer, 5) if "scsi_grown_defect_list" not in answer else _grown(answer),
         "pending_sectors": _attribute(answer, 197),
@@ -104,7 +108,7 @@ def metrics_of(answer: Mapping[str, Any]) -> dict[str, float]:
         "temperature_celsius": temperature or None,  # 0 is what a bridge says that does not know
         "headroom_celsius": limit - temperature if temperature else None,
         "power_on_seconds": None if hours is None else hours * HOUR_S,
-        "self_test_age_seconds": _age_hours(tests[0], hours) * HOUR_S if tests and hours is not None else None,
+        "self_test_age_seconds": None if age is None else age * HOUR_S,
     }
     return {name: float(value) for name, value in found.items() if value is not None}
 
@@ -170,10 +174,12 @@ def _nvme_test(row: Mapping[str, Any]) -> SelfTest | None:
     return SelfTest(kind == 2, status == 0, result, int(hours))
 
 
-def _age_hours(test: SelfTest, power_on_hours: float) -> float:
-    """Hours of running since a test. ATA counts them in 16 bits for its log, and in more elsewhere."""
+def _age_hours(test: SelfTest, power_on_hours: float) -> float | None:
+    """Hours of running since a test. ATA logs them in 16 bits; a test in the future is a disk that cannot count."""
     age = power_on_hours - test.at_hours
-    return age if age >= 0 and power_on_hours < _TEST_HOURS_WRAP else age % _TEST_HOURS_WRAP
+    if power_on_hours >= _TEST_HOURS_WRAP:
+        return age % _TEST_HOURS_WRAP
+    return max(0.0, age) if age >= -_ROUNDED_HOURS else None
 
 
 def _facts(answer: Mapping[str, Any], metrics: Mapping[str, float]) -> dict[str, Fact]:

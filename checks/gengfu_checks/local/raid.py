@@ -60,7 +60,7 @@ class Array:
 
 def problem_of(array: Array) -> Problem | None:
     """What is wrong with an array. Without redundancy left it is critical, with some left a warning."""
-    facts: dict[str, Fact] = {"level": array.level}
+    facts: dict[str, Fact] = {"level": array.level} if array.level else {}
     if array.failed:
         facts["failed"] = plain(", ".join(array.failed[:8]))
     if array.state in _STOPPED or array.missing > array.may_lose > 0:
@@ -73,15 +73,17 @@ def problem_of(array: Array) -> Problem | None:
 
 
 def measurement_of(name: str, array: Array) -> Measurement:
-    """The measurement of an array."""
-    metrics = {"members": float(array.members), "members_missing": float(array.missing)}
-    metrics["members_failed"] = float(len(array.failed))
+    """The measurement of an array. One that was never started does not say what it is made of."""
+    metrics = {"members_failed": float(len(array.failed))}
+    if array.members:
+        metrics |= {"members": float(array.members), "members_missing": float(array.missing)}
     if array.done_ratio is not None:
         metrics["sync_done_ratio"] = array.done_ratio
     if array.mismatches is not None:
         metrics["mismatched_sectors"] = float(array.mismatches)
     unjudged = frozenset(("mismatched_sectors",)) if array.level in _DIFFER_HARMLESSLY else frozenset()
-    return Measurement(name, metrics, {"level": array.level}, problem_of(array), unjudged)
+    facts: dict[str, Fact] = {"level": array.level} if array.level else {}
+    return Measurement(name, metrics, facts, problem_of(array), unjudged)
 
 
 def measure_arrays(sys: Path) -> Iterator[Measurement]:
@@ -103,7 +105,7 @@ def read_array(md: Path) -> Array | None:
     failed = [d.name.removeprefix("dev-") for d in devices if "faulty" in (read_text(d / "state") or "").split(",")]
     action = read_text(md / "sync_action") or "idle"
     return Array(
-        level=level or "?",
+        level=level or "",
         state=state or "",
         members=read_integer(md / "raid_disks") or 0,
         missing=max(0, read_integer(md / "degraded") or 0),
