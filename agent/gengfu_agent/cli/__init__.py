@@ -97,5 +97,7 @@ def _print_anything() -> None:
 
 
 def _fail(message: str, exit_code: int) -> int:
-    print(f"{PROGRAM}: {' '.join(message.split())}", file=sys.stderr)
+    from gengfu_proto.text import harmless_lines
+
+    print(harmless_lines(f"{PROGRAM}: {' '.join(message.split())}"), file=sys.stderr)
     return exit_code

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from gengfu_checks import registry
 from gengfu_checks.errors import CheckError
 from gengfu_checks.guide import text
 from gengfu_checks.model import CheckKind
+from gengfu_proto.text import json_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ def list_checks(state: Path, *, as_json: bool, language: str) -> int:
     allowed = load_config(state).allowed
     listed = [_look_at(name, name in allowed, language) for name in registry.names()]
     if as_json:
-        print(json.dumps([_as_json(check) for check in listed], ensure_ascii=False, indent=2))
+        print(json_lines([_as_json(check) for check in listed]))
         return 0
     headings = [word(name, language) for name in ("check", "here", "every", "settings")]
     cells = [[c.name, word("no" if c.why_not else "yes", language), _every(c, language)] for c in listed]

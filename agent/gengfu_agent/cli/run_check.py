@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -22,6 +21,7 @@ from gengfu_checks.errors import CheckError, ExtraMissing
 from gengfu_checks.guide import text
 from gengfu_checks.model import OK_CODE, CheckKind, Finding, Status
 from gengfu_checks.settings import parse_assignment, resolve_settings, resolve_thresholds
+from gengfu_proto.text import json_lines
 
 _SEPARATOR = " · "
 _LEVELS = ("warning", "critical", "hysteresis")
@@ -33,7 +33,7 @@ def run_check(
     """Run it and print what it found; return the exit code of a monitoring plugin. Raises AgentError for wrong use."""
     result = _result(kind_name, assignments, limits)
     if as_json:
-        print(json.dumps([_as_json(finding) for finding in result.findings], ensure_ascii=False, indent=2))
+        print(json_lines([_as_json(finding) for finding in result.findings]))
     else:
         for line in _shown(result, language):
             print(line)

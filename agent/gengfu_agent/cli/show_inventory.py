@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 
 from gengfu_agent.cli import table
@@ -13,6 +12,7 @@ from gengfu_checks.guide import text
 from gengfu_checks.inventory.collect import collect
 from gengfu_checks.inventory.collected import Collected
 from gengfu_checks.model import Fact, InventoryEntry, UnreadCategory
+from gengfu_proto.text import json_lines
 
 ORDER = ("machine", "os", "cpu", "memory", "disk", "nic", "monitor", "printer", "software")
 _WORDS = {"cpu": "processor"}
@@ -34,7 +34,7 @@ def show_inventory(*, as_json: bool, language: str) -> int:
     taken_ms = cpu_ms() - before_ms
     entries = sorted(found.entries.values(), key=lambda entry: (ORDER.index(entry.category), entry.key))
     if as_json:
-        print(json.dumps(_as_json(entries, found, taken_ms), ensure_ascii=False, indent=2))
+        print(json_lines(_as_json(entries, found, taken_ms)))
     else:
         for line in _shown(entries, found, taken_ms, language):
             print(line)

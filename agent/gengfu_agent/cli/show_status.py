@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -14,6 +13,7 @@ from gengfu_agent.cli.words import connection_words, word
 from gengfu_agent.identity import AGENT_FILE
 from gengfu_agent.status import Status, is_running, read_status
 from gengfu_checks.guide import text
+from gengfu_proto.text import harmless_lines, json_lines
 
 
 def status(state: Path, *, as_json: bool, language: str) -> int:
@@ -21,10 +21,10 @@ def status(state: Path, *, as_json: bool, language: str) -> int:
     running = is_running(state)
     said = read_status(state)
     if as_json:
-        print(json.dumps({"running": running, **(asdict(said) if said else {})}, ensure_ascii=False, indent=2))
+        print(json_lines({"running": running, **(asdict(said) if said else {})}))
     else:
         for line in _shown(state, running, said, language):
-            print(line)
+            print(harmless_lines(line))
     return 0 if running else 1
 
 

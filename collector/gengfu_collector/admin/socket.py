@@ -83,6 +83,9 @@ class AdminSocket:
             return {"result": await perform(self._desk, name, arguments, actor)}
         except CollectorError as error:
             return {"error": {"kind": type(error).__name__, "message": str(error)}}
+        except UnicodeEncodeError:
+            # JSON can hold halves of characters; a store cannot.
+            return {"error": {"kind": "UsageError", "message": "what is asked for must be whole characters"}}
         except SQLAlchemyError as error:
             return {"error": {"kind": "StoreError", "message": f"the store cannot be used: {one_line(error)}"}}
         except Exception as error:  # noqa: BLE001 - the boundary of one request: the asker is told, the collector goes on

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from gengfu_collector.errors import CollectorError
+from gengfu_proto.text import harmless_lines
 
 if TYPE_CHECKING:
     from typer import TyperException
@@ -38,13 +39,18 @@ def main() -> None:
     try:
         sys.exit(app(prog_name=PROGRAM, standalone_mode=False))
     except CollectorError as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        _say(f"{PROGRAM}: {' '.join(str(error).splitlines())}")
         sys.exit(error.exit_code)
     except typer.TyperException as error:
-        print(_wrong_use(error), file=sys.stderr)
+        _say(_wrong_use(error))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _say(text: str) -> None:
+    """Say what went wrong; parts of it come from arguments and from other machines."""
+    print(harmless_lines(text), file=sys.stderr)
 
 
 def _wrong_use(error: TyperException) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,8 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gengfu_checks import guide
-from gengfu_collector.logs import escape
-from gengfu_proto.text import clean
+from gengfu_proto.text import clean, json_lines
 
 PIPE_WIDTH = 500
 
@@ -231,8 +229,7 @@ def console() -> Console:
 
 def as_json(value: Any) -> None:
     """Print a value for a script; what a terminal would obey is escaped, as JSON may."""
-    text = json.dumps(value, ensure_ascii=False, indent=2)
-    print("\n".join(escape(part) for part in text.split("\n")))
+    print(json_lines(value))
 
 
 def rows(values: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
