@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -134,16 +133,3 @@ def test_rules_deviations_exceptions_and_totals(site: Site) -> None:
     collector.start()
     kept = rules(collector, asset)
     assert {rule: row["state"] for rule, row in kept.items()} == {"banner": "deviating", "no-toy": "compliant"}
-
-
-def test_an_exception_without_an_end_is_refused_and_the_old_folder_stays(site: Site) -> None:
-    collector, agent, folder = a_measured_machine(site)
-    text = profile() + standard(folder)
-    without_end = exception(agent.identity["asset"], TODAY).replace("until", "# until")
-    collector.inspect(text + without_end)
-    for words in (("config", "check", "--inspection", str(collector.inspection)), ("reload",)):
-        done = collector.command_line(*words)
-        assert done.returncode == 2
-        line = (text + without_end).split("\n").index("[[exception]]") + 1
-        assert f"test.toml:{line}: an exception needs until" in done.stderr
-    assert json.dumps(collector.json("compliance")).count('"deviating": 2') == 2
