@@ -26,6 +26,7 @@ RUNS: dict[str, list[str]] = {
     "a ticket after its finding": ["ticket_latency.py", "--tickets", "300"],
     "pages of metrics": ["bench_exposition.py"],
     "the agent, two minutes": ["agent_footprint.py", "--minutes", "2"],
+    "a day of the built-in profiles on this machine": ["day_of_schedule.py", "--budget", "5"],
 }
 LONG: dict[str, list[str]] = {
     "10,000 agents at rest": ["swarm.py", "--agents", "10000", "--findings", "20", "--seconds", "60", "--rate", "300"],
