@@ -47,6 +47,7 @@ BUILT_IN: dict[str, tuple[str, str | None]] = {
     "raid": ("gengfu_checks.local.raid", None),
     "remote_access": ("gengfu_checks.local.remote_access", None),
     "scheduled_job": ("gengfu_checks.local.scheduled_job", None),
+    "session_security": ("gengfu_checks.local.session_security", None),
     "temperature": ("gengfu_checks.local.temperature", None),
     "updates": ("gengfu_checks.local.updates", None),
     "uptime": ("gengfu_checks.local.uptime", None),

@@ -25,8 +25,11 @@ def read_small(path: Path, max_bytes: int = MAX_BYTES, *, item: str = "") -> byt
         return None
     except PermissionError as error:
         raise needs_rights("read access", str(path), item=item) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return None
     with os.fdopen(descriptor, "rb") as stream:
-        return stream.read(max_bytes) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+        return stream.read(max_bytes)
 
 
 def read_small_text(path: Path, max_bytes: int = MAX_BYTES, *, item: str = "") -> str | None:
