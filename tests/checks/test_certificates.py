@@ -204,6 +204,18 @@ def test_what_may_not_be_read_is_said(look: Any, tmp_path: Path, monkeypatch: py
     }
 
 
+def test_a_folder_whose_disk_fails_is_unknown(look: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> Any:
+        raise OSError(5, "Input/output error", "/etc/nginx")
+
+    monkeypatch.setattr(certificates, "find", fail)
+    found = look(paths=["/etc/nginx/*.crt"])["nginx"]
+    assert (code(found), found.problem and found.problem.facts["error"]) == (
+        "certificates.unreadable",
+        "Input/output error",
+    )
+
+
 def test_a_path_that_is_none_is_refused(look: Any) -> None:
     with pytest.raises(SettingError, match="not an absolute path"):
         look(paths=["certs/*.pem"])

@@ -8,7 +8,10 @@ root of a `debootstrap bookworm` holds. The values of the Windows registry are b
 from __future__ import annotations
 
 import csv
+import json
 import platform
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -147,6 +150,38 @@ def test_this_machine(bench: Any) -> None:
     if "Debian" in str(found.facts["release"]):
         assert found.metrics["support_left_seconds"] > 0
         assert "ends" in found.facts
+
+
+LOOK = """
+import json, time
+from gengfu_checks.local.os_release import CHECK
+from gengfu_checks.model import Context
+[found] = CHECK.measure(Context({"extended_support": False}, {}, time.time, time.monotonic, 10.0))
+print(json.dumps([found.problem.code if found.problem else "ok", dict(found.facts)]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            'PRETTY_NAME="Debian GNU/Linux 10 (buster)"\nVERSION_ID="10"\nID=debian\n',
+            ["os_release.ended", {"release": "Debian GNU/Linux 10 (buster)", "ends": "2024-06-30"}],
+        ),
+        (
+            'ID="kylin"\nVERSION_ID="V10"\nPRETTY_NAME="Kylin Linux Advanced Server V10 (Lance)"\n',
+            ["ok", {"release": "Kylin Linux Advanced Server V10 (Lance)"}],
+        ),
+    ],
+)
+def test_another_release_in_a_mount_namespace(unshare: str, tmp_path: Path, text: str, expected: list[object]) -> None:
+    """The file that says what runs is covered by another one, and the whole check is run on it."""
+    (tmp_path / "os-release").write_text(text)
+    script = 'mount --bind "$1" "$(readlink -f /etc/os-release)" && exec "$2" -c "$3"'
+    argv = [unshare, "--mount", "sh", "-c", script, "sh", str(tmp_path / "os-release"), sys.executable, LOOK]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == expected
 
 
 def test_the_table_is_sound() -> None:

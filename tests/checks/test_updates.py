@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gengfu_checks.local import updates, updates_desktop
@@ -114,6 +114,7 @@ def test_what_is_kept_stays_small() -> None:
     assert len(json.dumps(keep).encode()) < MAX_KEEP_BYTES
 
 
+@settings(max_examples=50)
 @given(
     st.lists(st.builds(Pending, st.text(max_size=5), st.booleans(), st.none() | st.floats(0, 2 * NOW_S))),
     st.none() | st.floats(0, 2 * NOW_S),
@@ -244,6 +245,7 @@ def test_a_mac_without_property_lists(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "lists_age_seconds" not in found.metrics
 
 
+@settings(max_examples=40)
 @given(
     st.recursive(st.none() | st.integers() | st.text(max_size=5), lambda x: st.lists(x) | st.dictionaries(st.text(), x))
 )

@@ -20,6 +20,7 @@ import pytest
 
 from gengfu_checks.errors import CannotMeasure
 from gengfu_checks.local import updates
+from gengfu_checks.local.os_release import Release
 from gengfu_checks.local.updates import CHECK
 from gengfu_checks.local.updates_apt import Apt, parse_simulation, read_status, release_date
 from gengfu_checks.local.updates_rpm import (
@@ -164,6 +165,16 @@ def test_a_mirror_that_no_longer_syncs(tmp_path: Path, apt_root: AptRoot, measur
     root.publish("security", "Lab-Security", time.time() - 60 * DAY_S, {"alpha": "1.0"})
     root.refresh()
     assert code(measure_apt(root)) == "updates.archive_old"
+
+
+def test_the_archive_of_a_release_that_has_ended_stands_still(
+    tmp_path: Path, apt_root: AptRoot, measure_apt: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = AptRoot(tmp_path / "other", apt_root.apt.program)
+    root.publish("security", "Lab-Security", time.time() - 60 * DAY_S, {"alpha": "1.0"})
+    root.refresh()
+    monkeypatch.setattr(updates.os_release, "read_release", lambda: Release("debian", "9", "Debian 9"))
+    assert code(measure_apt(root)) == "ok"
 
 
 def test_without_a_security_archive_no_age_is_made_up(tmp_path: Path, apt_root: AptRoot, measure_apt: Any) -> None:

@@ -158,27 +158,24 @@ def measure(context: Context) -> Iterator[Measurement]:
 
 
 def _files(context: Context) -> Iterator[Measurement]:
-    found, denied, overflow = _candidates(context.settings["paths"])
+    found, failures, overflow = _candidates(context.settings["paths"])
     looked_at = [path for path in found if _is_wanted(path, context.settings["exclude"])]
     for path in looked_at[:MAX_FILES]:
         try:
             yield from _file(path, context)
-        except PermissionError:
-            denied.append(path)
         except FileNotFoundError:
             continue
         except OSError as error:
-            yield _unreadable(path, os.strerror(error.errno or 0))
+            failures[path] = error
     if overflow or len(looked_at) > MAX_FILES:
         yield Measurement(problem=Problem(Status.UNKNOWN, TOO_MANY, {"limit_files": MAX_FILES}))
-    for path in list(dict.fromkeys(denied))[:MAX_FILES]:
-        facts: dict[str, Fact] = {"needs": "read access", "target": plain(path)}
-        yield Measurement(plain(path), problem=Problem(Status.UNKNOWN, CHECK_NEEDS_RIGHTS, facts))
+    for path, failure in list(failures.items())[:MAX_FILES]:
+        yield _refused(path, failure)
 
 
-def _candidates(patterns: Sequence[str]) -> tuple[list[str], list[str], bool]:
-    """The files that fit, each once whatever its names; what may not be looked at; whether there were too many."""
-    budget, denied = Budget(), list[str]()
+def _candidates(patterns: Sequence[str]) -> tuple[list[str], dict[str, OSError], bool]:
+    """The files that fit, each once whatever its names; what could not be looked at; whether there were too many."""
+    budget, failures = Budget(), dict[str, OSError]()
     paths: dict[tuple[int, int], str] = {}
     for pattern in patterns:
         try:
@@ -189,10 +186,10 @@ def _candidates(patterns: Sequence[str]) -> tuple[list[str], list[str], bool]:
             for match in find(base, parts, budget):
                 paths.setdefault(match.identity, match.path)
         except OSError as error:
-            denied.append(str(error.filename or base))
+            failures[str(error.filename or base)] = error
         except CannotMeasure:  # the budget is spent
-            return list(paths.values()), denied, True
-    return list(paths.values()), denied, False
+            return list(paths.values()), failures, True
+    return list(paths.values()), failures, False
 
 
 def _is_wanted(path: str, exclude: Sequence[str]) -> bool:
@@ -215,6 +212,13 @@ def _file(path: str, context: Context) -> Iterator[Measurement]:
         return
     first_to_end = min(certificates, key=lambda certificate: certificate.not_after)
     yield judge(Found(plain(path), first_to_end), context.now(), context.settings["forget_after"])
+
+
+def _refused(path: str, error: OSError) -> Measurement:
+    if not isinstance(error, PermissionError):
+        return _unreadable(path, os.strerror(error.errno or 0))
+    facts: dict[str, Fact] = {"needs": "read access", "target": plain(path)}
+    return Measurement(plain(path), problem=Problem(Status.UNKNOWN, CHECK_NEEDS_RIGHTS, facts))
 
 
 def _unreadable(path: str, error: str) -> Measurement:

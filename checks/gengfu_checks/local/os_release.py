@@ -124,9 +124,13 @@ def judge(release: Release, support: Support | None, extended: bool, now_s: floa
         return Measurement(facts=facts)
     last_day = support.extended if extended and support.extended is not None else support.ends
     facts["ends"] = last_day.isoformat()
-    end_s = datetime.combine(last_day + timedelta(days=1), time(), UTC).timestamp()
+    end_s = _end_s(last_day)
     problem = Problem(Status.WARNING, ENDED) if now_s >= end_s else None
     return Measurement("", {"support_left_seconds": end_s - now_s}, facts, problem)
+
+
+def _end_s(last_day: date) -> float:
+    return datetime.combine(last_day + timedelta(days=1), time(), UTC).timestamp()
 
 
 def read_windows() -> dict[str, str]:
@@ -156,6 +160,13 @@ def read_release() -> Release | None:
         return linux_release(platform.freedesktop_os_release())
     except OSError:
         return None
+
+
+def has_ended(now_s: float) -> bool:
+    """Whether the release that runs here gets no more updates from its maker; False where that is not known."""
+    release = read_release()
+    support = load_table().get(release.system, {}).get(release.version) if release is not None else None
+    return support is not None and now_s >= _end_s(support.ends)
 
 
 def measure(context: Context) -> list[Measurement]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 
 from gengfu_checks.codes import CHECK_PROGRAM_FAILED
-from gengfu_checks.local import updates_apt, updates_desktop, updates_rpm
+from gengfu_checks.local import os_release, updates_apt, updates_desktop, updates_rpm
 from gengfu_checks.local.programs import failed, find_program
 from gengfu_checks.local.updates_state import INTERRUPTED, NO_LISTS, State, judge
 from gengfu_checks.model import CheckKind, Context, Measurement, Metric, Threshold
@@ -57,7 +58,10 @@ def measure_apt(context: Context, apt: updates_apt.Apt) -> Measurement:
     state = remembered(
         context, updates_apt.fingerprint(apt), lambda: updates_apt.collect(apt, timeout_s, context.now())
     )
-    return judge(state, context.keep, context.now())
+    measurement = judge(state, context.keep, context.now())
+    if os_release.has_ended(context.now()):  # its archive stands still for ever, and os_release tells why
+        return replace(measurement, unjudged=frozenset(("archive_age_seconds",)))
+    return measurement
 
 
 def measure_rpm(context: Context, rpm: updates_rpm.Rpm) -> Measurement:

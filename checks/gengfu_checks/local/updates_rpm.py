@@ -24,6 +24,7 @@ UPDATES_THERE = 100
 _PROGRAMS = ("dnf5", "dnf", "yum")
 _CACHES = ("var/cache/dnf", "var/cache/libdnf5", "var/cache/yum")
 _DATABASES = ("usr/lib/sysimage/rpm", "var/lib/rpm")
+_DATABASE_FILES = ("rpmdb.sqlite", "Packages.db", "Packages")  # those beside them change when somebody only reads
 _NAME_ARCH = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_+.-]{0,200})\.([a-z0-9_]{1,16})")
 _NEVRA = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_+.-]{0,200})-[^-\s]{1,100}-[^-\s]{1,100}\.([a-z0-9_]{1,16})")
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
@@ -113,7 +114,7 @@ def pending_of(packages: Iterable[str], advisories: Iterable[Advisory], days: Ma
 
 def fingerprint(rpm: Rpm) -> tuple[object, ...]:
     """Changes whenever something was installed or a list was fetched, and costs next to nothing."""
-    databases = [path for folder in _DATABASES for path in sorted((rpm.root / folder).glob("*"))]
+    databases = [rpm.root / folder / name for folder in _DATABASES for name in _DATABASE_FILES]
     lists = sorted(_lists(rpm.root))
     return tuple((str(path), path.stat().st_mtime) for path in (*databases, *lists) if path.is_file())
 
