@@ -180,6 +180,7 @@ def test_screen_lock_of_gnome_as_dconf_itself_reads_it(
     expected: Lock,
 ) -> None:
     dconf = requires_program("dconf", "apt-get install dconf-cli")
+    manager(tmp_path, "gdm3")
     for name, text in files.items():
         put(f"etc/dconf/db/{name}", text)
     put("etc/dconf/profile/user", "user-db:user\nsystem-db:local\nsystem-db:site # of the site\n")
@@ -204,11 +205,14 @@ def test_screen_lock_of_gnome_as_dconf_itself_reads_it(
 def test_settings_that_were_never_made_into_a_database_do_not_count(
     tmp_path: Path, put: Callable[[str, str], None]
 ) -> None:
+    manager(tmp_path, "gdm3")
     put("etc/dconf/profile/user", "user-db:user\nsystem-db:local\n")
     put("etc/dconf/db/local.d/00", f"{SESSION}\nidle-delay=uint32 0\n")
     assert lock(tmp_path) is None
     put("usr/share/glib-2.0/schemas/org.gnome.desktop.screensaver.gschema.xml", "")
     assert lock(tmp_path) == Lock(300.0, enforced=False)
+    (tmp_path / "etc/systemd/system/display-manager.service").unlink()
+    assert lock(tmp_path) is None  # nobody has a session to lock
 
 
 @given(st.text(max_size=100))

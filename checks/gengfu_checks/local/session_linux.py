@@ -120,9 +120,9 @@ def _getty(root: Path) -> Autologin | None:
 
 
 def lock(root: Path) -> Lock | None:
-    """How sessions of GNOME lock unless their user wants it otherwise; None where there is no GNOME."""
+    """How sessions of GNOME lock unless their user wants it otherwise; None where nobody has such sessions."""
     databases = _dconf_databases(root)
-    if not databases and not (root / _SCHEMA).is_file():
+    if not _display_manager(root) or not (databases or (root / _SCHEMA).is_file()):
         return None
     enabled, idle, delay = "true", str(int(_GNOME_IDLE_S)), "0"
     locked: set[str] = set()
