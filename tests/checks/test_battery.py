@@ -106,6 +106,13 @@ def test_charging(sys_tree: Tree, online: int, status: str, capacity: int, expec
     assert ("charge_ratio" in found.unjudged) == bool(online)
 
 
+def test_of_two_batteries_one_waits_for_the_other(sys_tree: Tree) -> None:
+    attributes = supplies(1, status="Not charging", capacity=5)
+    attributes |= {name.replace("BAT0", "BAT1"): value for name, value in attributes.items() if name.startswith("BAT0")}
+    assert all(found.problem for found in look(sys_tree(attributes)).values())
+    assert not any(found.problem for found in look(sys_tree(attributes | {"BAT1/status": "Charging"})).values())
+
+
 def test_what_is_no_battery_of_the_machine(sys_tree: Tree) -> None:
     mouse = {f"hidpp_battery_0/{key}": value for key, value in (RECORDED | {"scope": "Device"}).items()}
     assert look(sys_tree({**mouse, "AC/type": "Mains", "AC/online": 1})) == {}

@@ -16,7 +16,7 @@ import pytest
 
 from gengfu_checks.local import disk_health
 from gengfu_checks.local.disk_devices import is_virtual, real_disks
-from gengfu_checks.local.disk_health import CHECK, SCAN_AGAIN_S, Target, targets_of
+from gengfu_checks.local.disk_health import CHECK, SCAN_AGAIN_S, System, Target, targets_of
 from gengfu_checks.local.disk_health_smart import NoReport, report_of
 from gengfu_checks.local.structured import run_json
 from gengfu_checks.model import CheckKind, Measurement, Status
@@ -32,6 +32,20 @@ def block(sys: Path, name: str, model: str = "ST3200820AS", vendor: str = "ATA",
     (device / "model").write_text(f"{model}\n")
     (device / "vendor").write_text(f"{vendor:8}\n")
     (sys / "block" / name / "removable").write_text(f"{removable}\n")
+
+
+def nodes(folder: Path, *names: str) -> Path:
+    dev = folder / "dev"
+    dev.mkdir(exist_ok=True)
+    for name in names:
+        (dev / name).touch()
+    return dev
+
+
+def check_of(folder: Path, smartctl: str | None, *names: str) -> CheckKind:
+    """The check on a machine whose /sys is `folder/sys` and whose /dev holds these disks."""
+    system = System(folder / "sys", nodes(folder, *names), smartctl)
+    return replace(CHECK, measure=lambda context: disk_health.measure_linux(context, system))
 
 
 @pytest.fixture
@@ -63,7 +77,7 @@ exit 64
 """
         )
         script.chmod(0o755)
-        return replace(CHECK, measure=lambda c: disk_health.measure_linux(c, tmp_path / "sys", str(script)))
+        return check_of(tmp_path, str(script), *disks)
 
     return make
 
@@ -120,13 +134,14 @@ def test_growth_is_counted_within_the_window(bench: Any, machine: Callable[..., 
 
 
 def test_a_machine_with_virtual_disks_is_silent_without_smartctl(bench: Any, tmp_path: Path) -> None:
-    block(tmp_path, "sda", "Virtual disk", "VMware")
-    block(tmp_path, "sdb", "USB DISK 3.0", "Kingston", removable="1")
-    (tmp_path / "block" / "vda").mkdir()
-    (tmp_path / "block" / "loop0").mkdir()
-    kind = replace(CHECK, measure=lambda c: disk_health.measure_linux(c, tmp_path, None))
+    sys = tmp_path / "sys"
+    block(sys, "sda", "Virtual disk", "VMware")
+    block(sys, "sdb", "USB DISK 3.0", "Kingston", removable="1")
+    (sys / "block" / "vda").mkdir()
+    (sys / "block" / "loop0").mkdir()
+    kind = check_of(tmp_path, None, "sda", "sdb", "sdc")
     assert bench(kind).run() == {}
-    block(tmp_path, "sdc")
+    block(sys, "sdc")
     problem = bench(kind).run()[""].problem
     assert (problem.status, problem.code) == (Status.UNKNOWN, "check.program_failed")
     assert "apt-get install smartmontools" in problem.facts["reason"]
@@ -215,9 +230,23 @@ def smartctl(requires_program: Callable[[str, str], str]) -> str:
 
 
 def test_the_real_smartctl_finds_no_such_disk(bench: Any, smartctl: str, tmp_path: Path) -> None:
-    block(tmp_path, "sdzz")
-    kind = replace(CHECK, measure=lambda c: disk_health.measure_linux(c, tmp_path, smartctl))
-    assert bench(kind).run() == {}
+    block(tmp_path / "sys", "sdzz")
+    assert bench(check_of(tmp_path, smartctl, "sdzz")).run() == {}
+
+
+def test_disks_that_the_agent_is_shut_out_from(bench: Any, smartctl: str, tmp_path: Path) -> None:
+    block(tmp_path / "sys", "sda")
+    problem = bench(check_of(tmp_path, smartctl)).run()[""].problem
+    assert (problem.code, problem.facts["target"]) == ("check.needs_rights", "sda")
+
+
+def test_a_container_has_no_disks_of_its_own(bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    block(tmp_path / "sys", "sda")
+    monkeypatch.setattr(disk_health, "SYS", tmp_path / "sys")
+    monkeypatch.setattr(disk_health, "CONTAINER_MARKS", (tmp_path / "none",))
+    assert set(bench(CHECK).run()) == {""}
+    monkeypatch.setattr(disk_health, "CONTAINER_MARKS", (tmp_path,))
+    assert bench(CHECK).run() == {}
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not Path("/dev/loop0").exists(), reason="needs root and a loop device")

@@ -78,12 +78,12 @@ def test_what_no_machine_has_is_not_told(sys_tree: Tree, raw: object) -> None:
 
 def test_a_faulty_sensor_and_an_input_that_nothing_is_wired_to(sys_tree: Tree) -> None:
     attributes = {
-        "name": "nct6779", "temp1_input": 36000, "temp1_label": "SYSTIN", "temp1_max": 0,
+        "name": "nct6779", "temp1_input": 83000, "temp1_label": "SYSTIN", "temp1_max": 80000,
         "temp4_input": 113000, "temp4_label": "AUXTIN1", "temp4_max": 80000,
         "temp5_input": 90000, "temp5_label": "CPUTIN", "temp5_fault": 1, "temp5_max": 80000,
     }  # fmt: skip
     found = look(sys_tree(chip("hwmon0", attributes)))
-    assert {item: dict(m.metrics) for item, m in found.items()} == {"nct6779 SYSTIN": {"temperature_celsius": 36.0}}
+    assert {item: dict(m.metrics) for item, m in found.items()} == {"nct6779 SYSTIN": {"temperature_celsius": 83.0}}
 
 
 def test_limits_that_are_none(sys_tree: Tree) -> None:

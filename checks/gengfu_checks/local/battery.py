@@ -83,11 +83,13 @@ def read_batteries(supplies: Path) -> Iterator[Battery]:
         and read_text(folder / "scope") != "Device"
         and read_integer(folder / "present") != 0
     ]
+    # Where there are two, one waits for the other.
+    any_charges = any(read_text(folder / "status") == "Charging" for folder in batteries)
     for folder in batteries[:MAX_BATTERIES]:
-        yield _read(folder, on_mains)
+        yield _read(folder, on_mains, any_charges)
 
 
-def _read(folder: Path, on_mains: bool) -> Battery:
+def _read(folder: Path, on_mains: bool, any_charges: bool) -> Battery:
     unit = "energy" if read_integer(folder / "energy_full") is not None else "charge"
     full, design = read_integer(folder / f"{unit}_full"), read_integer(folder / f"{unit}_full_design")
     percent = read_integer(folder / "capacity")
@@ -100,7 +102,7 @@ def _read(folder: Path, on_mains: bool) -> Battery:
         charge_ratio=None if percent is None else percent / 100,
         cycles=read_integer(folder / "cycle_count"),
         discharging=status == "Discharging",
-        charging=status in ("Charging", "Full", None, "Unknown"),
+        charging=any_charges or status in ("Full", None, "Unknown"),
         on_mains=on_mains,
         model=" ".join(name for name in names if name),
     )

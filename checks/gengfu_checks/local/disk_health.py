@@ -54,6 +54,7 @@ WORN = "disk_health.worn"
 HOT = "disk_health.hot"
 SELF_TEST_OLD = "disk_health.self_test_old"
 
+CONTAINER_MARKS = (Path("/run/systemd/container"), Path("/.dockerenv"), Path("/run/.containerenv"))
 SCAN_AGAIN_S = 86400.0
 SCAN_TIMEOUT_S = 40.0
 DISK_TIMEOUT_S = 25.0
@@ -64,9 +65,18 @@ ANY_EXIT_CODE = range(256)
 _WANTED = ("-i", "-H", "-A", "-l", "selftest", "-l", "devstat", "-n", f"standby,{ASLEEP_EXIT}")
 _NAME = re.compile(r"/dev/([a-z0-9]+(?:/[a-z0-9]+)*)")
 _TYPE = re.compile(r"[a-z0-9][a-z0-9_+,./-]*")
-_NEEDS = "root, or CAP_SYS_ADMIN and CAP_SYS_RAWIO with read access to the disks"
+_NEEDS = "root, or CAP_SYS_ADMIN and CAP_SYS_RAWIO with read access to the disks in /dev"
 _MISSING = "is not installed: apt-get install smartmontools (or dnf install smartmontools)"
 _GROWING = {"reallocated_sectors": "new_reallocated_sectors", "media_errors_total": "new_media_errors"}
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """Where the check gets its answers: /sys, /dev and the path of smartctl."""
+
+    sys: Path
+    dev: Path
+    smartctl: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,21 +94,20 @@ class Target:
         return f"{name} {self.type}" if "," in self.type else name
 
 
-def measure_linux(context: Context, sys: Path, smartctl: str | None) -> Iterator[Measurement]:
+def measure_linux(context: Context, system: System) -> Iterator[Measurement]:
     """Yield a measurement for each real disk that tells of its health; nothing where there is none."""
-    names = tuple(disk.name for disk in real_disks(sys))
+    names = [disk.name for disk in real_disks(system.sys)]
     if not names:
         return
-    if smartctl is None:
+    if system.smartctl is None:
         yield Measurement(problem=_program_failed("smartctl", _MISSING))
         return
+    denied = [name for name in names if not (system.dev / name).exists()]  # shut out by the agent's own unit
+    present = tuple(name for name in names if name not in denied)
     ends_s = context.monotonic() + context.deadline_s * 0.9
-    denied: list[str] = []
     found: set[str] = set()
-    for target in _targets(context, smartctl, names):
-        if any(fnmatchcase(target.item, pattern) for pattern in context.settings["ignore"]):
-            continue
-        answer = _ask(smartctl, target, min(DISK_TIMEOUT_S, ends_s - context.monotonic()))
+    for target in _targets(context, system.smartctl, present) if present else []:
+        answer = _ask(system.smartctl, target, min(DISK_TIMEOUT_S, ends_s - context.monotonic()))
         if answer is NoReport.DENIED:
             denied.append(target.item)
         elif answer is not NoReport.NO_SMART:
@@ -138,7 +147,10 @@ def _target(row: Any) -> Target | None:
 
 
 def _targets(context: Context, smartctl: str, names: tuple[str, ...]) -> list[Target]:
-    """What to ask for. Looking for it opens every device, so that is done once a day and when disks come or go."""
+    """What to ask for and the profile does not ignore.
+
+    Looking for disks opens every device, so that is done once a day and when disks come or go.
+    """
     kept = context.memory.get("scan")
     now_s = context.monotonic()
     if kept is None or kept[0] != names or now_s - kept[1] >= SCAN_AGAIN_S:
@@ -147,8 +159,8 @@ def _targets(context: Context, smartctl: str, names: tuple[str, ...]) -> list[Ta
             (smartctl, "--json=c", "--scan-open"), within_s, exit_codes=ANY_EXIT_CODE, max_bytes=MAX_ANSWER_BYTES
         )
         kept = context.memory["scan"] = (names, now_s, targets_of(answer, names))
-    targets: list[Target] = kept[2]
-    return targets
+    ignored = context.settings["ignore"]
+    return [target for target in kept[2] if not any(fnmatchcase(target.item, pattern) for pattern in ignored)]
 
 
 def _ask(smartctl: str, target: Target, within_s: float) -> Report | NoReport | str:
@@ -195,7 +207,9 @@ def _program_failed(program: str, reason: str) -> Problem:
 def measure(context: Context) -> list[Measurement]:
     """Measure the disks of this machine."""
     if psutil.LINUX:
-        return list(measure_linux(context, SYS, find_program("smartctl")))
+        if any(mark.exists() for mark in CONTAINER_MARKS):
+            return []  # the disks that a container sees are its host's
+        return list(measure_linux(context, System(SYS, Path("/dev"), find_program("smartctl"))))
     if not (psutil.WINDOWS or psutil.MACOS):
         return []
     from gengfu_checks.local import disk_health_elsewhere as elsewhere

@@ -24,6 +24,8 @@ _INPUT = re.compile(r"(temp|fan)([0-9]{1,3})_input")
 _CORE = re.compile(r"Core [0-9]{1,4}")
 # Inputs of the board's chip to which nothing need be wired: they read whatever they like.
 _UNWIRED = re.compile(r"(AUXTIN|PCH_|AMD_TSI|TSI|Virtual_|PECI)[A-Z0-9_. ]*", re.IGNORECASE)
+# Their highest temperatures are what the board's maker left there, often for inputs that read nonsense.
+_BOARD_CHIPS = ("nct", "it8", "w83", "f71", "f81", "sch5", "dme17", "smsc47")
 # Reading it may keep a disk from sleeping, and the disk health check tells the temperature of disks.
 _LEFT_OUT_CHIPS = frozenset(("drivetemp",))
 
@@ -64,7 +66,7 @@ def temperature_celsius(sensor: Sensor) -> float | None:
 
 def limit_celsius(sensor: Sensor) -> float | None:
     """The temperature that the sensor itself calls critical, else its highest; None where none is set in earnest."""
-    for what in ("crit", "emergency", "max"):
+    for what in ("crit", "emergency") if sensor.name.startswith(_BOARD_CHIPS) else ("crit", "emergency", "max"):
         raw = sensor.number(what)
         if raw is not None and LEAST_LIMIT_CELSIUS <= raw / 1000 <= MOST_LIMIT_CELSIUS:
             return raw / 1000
