@@ -22,6 +22,7 @@ from gengfu_checks.local.baseline import CHECK, measure_rules
 from gengfu_checks.local.baseline_judge import Result
 from gengfu_checks.local.baseline_probe import Probe, parse_launchctl
 from gengfu_checks.model import Measurement, Status
+from gengfu_checks.settings import resolve_thresholds
 from gengfu_checks.software import Software
 from gengfu_checks.standards.rules import Rule, Waiver, read_rule
 from gengfu_checks.threshold import judge
@@ -393,13 +394,14 @@ def texts_of(*rules: Rule) -> list[str]:
 
 
 def test_items_counts_and_ratio(bench: Callable[..., Any], tmp_path: Path) -> None:
-    here, none = str(tmp_path), str(tmp_path / "none")
+    here, none, broken = str(tmp_path), str(tmp_path / "none"), tmp_path / "broken.json"
+    broken.write_text("{")
     rules = texts_of(
         rule("file_absent", "kept", path=none, weight=3),
         rule("file_absent", "broken", path=here, weight=1, severity="critical"),
         rule("file_absent", "noted", path=here, weight=2),
         rule("file_absent", "excepted", path=here, weight=4),
-        rule("file_setting", "unseen", file=here, key="X", format="json", equals=1, default=1, weight=1),
+        rule("file_setting", "unseen", file=str(broken), key="X", format="json", equals=1, default=1, weight=1),
         rule("file_present", "missing", path=none, weight=1),
     )
     waiver = Waiver(("exc*",), "2027-01-31", NOW_S + DAY_S, "Li Lei", "until the new ERP").text()
@@ -428,6 +430,17 @@ def test_items_counts_and_ratio(bench: Callable[..., Any], tmp_path: Path) -> No
     assert (excepted["owner"], excepted["excepted_until"]) == ("Li Lei", "2027-01-31")
     instance.later(DAY_S)
     assert judge("baseline", instance.run()["s/excepted"], (), None, NOW_S).code == "baseline.deviation"
+
+
+def test_a_limit_for_the_ratio_is_one_ticket_a_machine(bench: Callable[..., Any], tmp_path: Path) -> None:
+    rules = texts_of(rule("file_absent", path=str(tmp_path)), rule("file_absent", path=str(tmp_path / "none")))
+    total = bench(CHECK, rules=rules).run()["s"]
+    assert judge("baseline", total, CHECK.thresholds, None, NOW_S).code == "ok"
+    limits = resolve_thresholds(CHECK, {"compliance_ratio": {"warning": 0.9, "critical": 0.4}})
+    finding = judge("baseline", total, limits, None, NOW_S)
+    assert (finding.status, finding.code) == (Status.WARNING, "baseline.low_compliance")
+    line = guide.summary(finding.code, "zh", "s", finding.facts, finding.metrics, 0.9, metric="compliance_ratio")
+    assert line == "s：合规率 50%，阈值 90%，不符合 1 条，例外 0 条，无法检查 0 条"
 
 
 def test_unknown_counts_neither_way(bench: Callable[..., Any], tmp_path: Path) -> None:

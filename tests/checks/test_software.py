@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -86,6 +87,38 @@ def test_this_machine_has_what_dpkg_query_says(requires_program: Callable[[str, 
     found = [s for s in software.installed() if s.source == "dpkg"]
     assert sorted(f"{s.name.partition(':')[0]} {s.version}" for s in found) == expected
     assert all(s.installed_at_s is not None for s in found)
+
+
+SPEC = """\
+Name: gengfu-probe
+Version: 1.2
+Release: 3
+Epoch: 4
+Summary: made for a test
+License: none
+Vendor: A vendor; with "signs"
+BuildArch: noarch
+%description
+Made for a test.
+%files
+"""
+
+
+def test_what_rpm_itself_says_of_a_package(requires_program: Callable[[str, str], str], tmp_path: Path) -> None:
+    rpm = requires_program("rpm", "apt-get install rpm")
+    build = requires_program("rpmbuild", "apt-get install rpm")
+    spec, database = tmp_path / "probe.spec", str(tmp_path / "db")
+    spec.write_text(SPEC)
+    quiet = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.run([build, "-bb", "--define", f"_topdir {tmp_path}", str(spec)], **quiet)  # type: ignore[call-overload]
+    (package,) = tmp_path.glob("RPMS/**/*.rpm")
+    subprocess.run([rpm, "--dbpath", database, "-i", "--nodeps", str(package)], **quiet)  # type: ignore[call-overload]
+    command = [rpm, "--dbpath", database, "-qa", "--queryformat", software._RPM_FORMAT]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    (found,) = parse_rpm(said)
+    assert (found.name, found.version, found.publisher) == ("gengfu-probe", "4:1.2-3", 'A vendor; with "signs"')
+    assert found.installed_at_s is not None
+    assert abs(found.installed_at_s - time.time()) < 3600
 
 
 def test_rpm_lines() -> None:

@@ -113,7 +113,8 @@ def rules_json(machine: Machine) -> list[dict[str, Any]]:
 def _machines(
     connection: Connection, inspection: Inspection, chosen: Sequence[assets.Asset], standard_id: str
 ) -> Iterator[Machine]:
-    query = select(subject).where(subject.c.asset_id.in_([one.id for one in chosen]), subject.c.item.contains("/"))
+    names = {check.name for profile in inspection.profiles for check in profile.checks if check.kind == CHECK_KIND}
+    query = select(subject).where(subject.c.asset_id.in_([one.id for one in chosen]), subject.c.check.in_(names))
     rows: dict[tuple[int, str], dict[str, Any]] = {}
     for row in connection.execute(query):
         rows.setdefault((row.asset_id, row.check), {})[row.item] = row

@@ -315,6 +315,7 @@ async def test_every_act_is_told_with_who_did_it(office: Office, agent_id: int) 
     reading = {name for name in OPERATIONS if name.rpartition(".")[2] in ("list", "show", "events", "verify", "diff")}
     assert set(OPERATIONS) == reading | {name for name, _ in acts} | {
         "status",
+        "compliance",
         "reload",
         "token.revoke",
         "ledger.dead_letters",
