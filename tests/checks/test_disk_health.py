@@ -56,8 +56,9 @@ def machine(tmp_path: Path) -> Callable[..., CheckKind]:
         answers = tmp_path / "answers"
         answers.mkdir(exist_ok=True)
         for name, recording in disks.items():
-            if not (tmp_path / "sys" / "block" / name).exists():
-                block(tmp_path / "sys", name if name.startswith("sd") else f"{name}n1")
+            block_name = name if name.startswith("sd") else f"{name}n1"
+            if not (tmp_path / "sys" / "block" / block_name).exists():
+                block(tmp_path / "sys", block_name)
             text = (FOLDER / f"{recording}.json").read_text() if (FOLDER / f"{recording}.json").exists() else recording
             (answers / name).write_text(text)
         rows = [{"name": f"/dev/{name}", "type": "sat"} for name in disks]
@@ -131,6 +132,23 @@ def test_growth_is_counted_within_the_window(bench: Any, machine: Callable[..., 
         instance.later(3 * 86400)
     instance.later(86400)
     assert instance.run()["nvme0"].metrics["new_media_errors"] == 0
+
+
+def test_disks_that_change_their_names_have_not_grown(bench: Any, machine: Callable[..., CheckKind]) -> None:
+    def disk(serial: str, errors: int) -> str:
+        answer = json.loads((FOLDER / "nvme_media_errors.json").read_text()) | {"serial_number": serial}
+        answer["nvme_smart_health_information_log"]["media_errors"] = errors
+        return json.dumps(answer)
+
+    instance = bench(machine(nvme0=disk("A", 7), nvme1=disk("B", 0)))
+    instance.run()
+    instance.restart()
+    machine(nvme0=disk("B", 0), nvme1=disk("A", 8))
+    found = instance.run()
+    assert {item: m.metrics["new_media_errors"] for item, m in found.items()} == {"nvme0": 0, "nvme1": 1}
+    machine(nvme0=disk("C", 5), nvme1=disk("A", 8))
+    assert "new_media_errors" not in instance.run()["nvme0"].metrics
+    assert {key.split()[0] for key in instance.keep["growth"]} == {"A", "C"}
 
 
 def test_a_machine_with_virtual_disks_is_silent_without_smartctl(bench: Any, tmp_path: Path) -> None:

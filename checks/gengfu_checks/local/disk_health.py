@@ -67,7 +67,11 @@ _NAME = re.compile(r"/dev/([a-z0-9]+(?:/[a-z0-9]+)*)")
 _TYPE = re.compile(r"[a-z0-9][a-z0-9_+,./-]*")
 _NEEDS = "root, or CAP_SYS_ADMIN and CAP_SYS_RAWIO with read access to the disks in /dev"
 _MISSING = "is not installed: apt-get install smartmontools (or dnf install smartmontools)"
-_GROWING = {"reallocated_sectors": "new_reallocated_sectors", "media_errors_total": "new_media_errors"}
+_WATCHED = {
+    "reallocated_sectors": "new_reallocated_sectors",
+    "media_errors_total": "new_media_errors",
+    "crc_errors_total": "new_crc_errors",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,19 +109,22 @@ def measure_linux(context: Context, system: System) -> Iterator[Measurement]:
     denied = [name for name in names if not (system.dev / name).exists()]  # shut out by the agent's own unit
     present = tuple(name for name in names if name not in denied)
     ends_s = context.monotonic() + context.deadline_s * 0.9
-    found: set[str] = set()
+    watched: set[str] = set()
+    all_answered = True
     for target in _targets(context, system.smartctl, present) if present else []:
         answer = _ask(system.smartctl, target, min(DISK_TIMEOUT_S, ends_s - context.monotonic()))
         if answer is NoReport.DENIED:
             denied.append(target.item)
         elif answer is not NoReport.NO_SMART:
-            found.add(target.item)
+            all_answered = all_answered and isinstance(answer, Report)
+            if isinstance(answer, Report):
+                watched |= {_key(target.item, answer, name) for name in _WATCHED}
             yield from _measurement(target, answer, context)
     if denied:
         facts = {"needs": _NEEDS, "target": ", ".join(denied)[:200]}
         yield Measurement(problem=Problem(Status.UNKNOWN, CHECK_NEEDS_RIGHTS, facts))
-    keys = {f"{item} {name}" for item in found for name in (*_GROWING, "crc_errors_total")}
-    forget_others(context.keep, keys)
+    if all_answered and not denied:
+        forget_others(context.keep, watched)
 
 
 def targets_of(answer: Any, names: tuple[str, ...]) -> list[Target]:
@@ -158,7 +165,9 @@ def _targets(context: Context, smartctl: str, names: tuple[str, ...]) -> list[Ta
         answer = run_json(
             (smartctl, "--json=c", "--scan-open"), within_s, exit_codes=ANY_EXIT_CODE, max_bytes=MAX_ANSWER_BYTES
         )
-        kept = context.memory["scan"] = (names, now_s, targets_of(answer, names))
+        kept = (names, now_s, targets_of(answer, names))
+        if not any(target.open_error for target in kept[2]):  # that may be better next time
+            context.memory["scan"] = kept
     ignored = context.settings["ignore"]
     return [target for target in kept[2] if not any(fnmatchcase(target.item, pattern) for pattern in ignored)]
 
@@ -191,13 +200,18 @@ def _measurement(target: Target, answer: Report | NoReport | str, context: Conte
 def _growth(item: str, report: Report, context: Context) -> dict[str, float]:
     window_s = context.settings["growth_window"]
     found: dict[str, float] = {}
-    for name, growth_name in (*_GROWING.items(), ("crc_errors_total", "new_crc_errors")):
+    for name, growth_name in _WATCHED.items():
         if name in report.metrics:
-            value = report.metrics[name]
-            growth = grown(context.keep, f"{item} {name}", value, context.now(), window_s)
+            key = _key(item, report, name)
+            growth = grown(context.keep, key, report.metrics[name], context.now(), window_s)
             if growth is not None:
                 found[growth_name] = growth
     return found
+
+
+def _key(item: str, report: Report, name: str) -> str:
+    """A counter belongs to the disk itself: after a restart `sda` may be another one."""
+    return f"{report.facts.get('serial', item)} {name}"
 
 
 def _program_failed(program: str, reason: str) -> Problem:
