@@ -26,6 +26,7 @@ BUILT_IN: dict[str, tuple[str, str | None]] = {
     "clock": ("gengfu_checks.local.clock", None),
     "cpu": ("gengfu_checks.local.cpu", None),
     "cpu_throttling": ("gengfu_checks.local.cpu_throttling", None),
+    "crashes": ("gengfu_checks.local.crashes", None),
     "disk": ("gengfu_checks.local.disk", None),
     "disk_encryption": ("gengfu_checks.local.disk_encryption", None),
     "disk_health": ("gengfu_checks.local.disk_health", None),

@@ -63,16 +63,35 @@ def place_of(cursor: str) -> Place | None:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Entries as journalctl gives them, in order; the rest as in `event_log_page.Page`."""
+
+    rows: tuple[dict[str, Any], ...]
+    cursor: Mapping[str, Any]
+    more: bool = False
+    gap: Gap | None = None
+
+
 def read(journal: Journal, cursor: Mapping[str, Any], wanted: Wanted, timeout_s: float) -> Page:
     """The page after a cursor, or from `{"since_s": seconds}` on. Raises CannotMeasure."""
+    found = read_rows(journal, cursor, matches(wanted), _FIELDS, timeout_s)
+    return Page(tuple(map(entry_of, found.rows)), found.cursor, found.more, found.gap)
+
+
+def read_rows(
+    journal: Journal, cursor: Mapping[str, Any], wanted: Sequence[str], fields: str, timeout_s: float
+) -> Rows:
+    """Entries after a cursor that fit journalctl's words `wanted`, with these fields. Raises CannotMeasure."""
     timeout_s /= 3
     newest = _edge(journal, ("--lines=1",), timeout_s)
     if newest is None:
-        return Page((), cursor)
+        return Rows((), cursor)
     last = str(cursor.get("at", ""))
     gap = _gap(journal, last, timeout_s) if last else None
     start = f"--cursor={last}" if last else f"--since=@{float(cursor.get('since_s', 0.0)):.6f}"
-    output = run_program((*_asked(journal), start, *matches(wanted)), timeout_s, MAX_PAGE_BYTES, cut=True)
+    argv = (*_asked(journal), f"--output-fields={fields}", start, *wanted)
+    output = run_program(argv, timeout_s, MAX_PAGE_BYTES, cut=True)
     if output.exit_code != 0 and not output.is_cut:
         raise failed(journal.argv[0], f"ended with exit code {output.exit_code}")
     rows = list(_rows(journal, output.stdout))
@@ -83,7 +102,7 @@ def read(journal: Journal, cursor: Mapping[str, Any], wanted: Wanted, timeout_s:
         at = _later(at, newest)
     elif not at:
         raise failed(journal.argv[0], f"an entry is longer than {MAX_PAGE_BYTES} bytes")
-    return Page(tuple(map(entry_of, rows)), {"at": at}, output.is_cut, gap)
+    return Rows(tuple(rows), {"at": at}, output.is_cut, gap)
 
 
 def matches(wanted: Wanted) -> list[str]:
@@ -99,25 +118,31 @@ def matches(wanted: Wanted) -> list[str]:
 
 
 def entry_of(row: Mapping[str, Any]) -> Entry:
-    """An entry from its JSON: fields may be missing, null (too long), lists (given twice) or bytes (not UTF-8)."""
-    priority = _text(row.get("PRIORITY"))
-    microseconds = _text(row.get("__REALTIME_TIMESTAMP"))
+    """An entry from its JSON."""
+    priority = text_of(row.get("PRIORITY"))
     return Entry(
-        at_s=int(microseconds) / 1e6 if microseconds.isdecimal() and len(microseconds) < 20 else 0.0,
-        message=_text(row.get("MESSAGE"))[:MAX_MESSAGE_CHARS],
+        at_s=time_of(row),
+        message=text_of(row.get("MESSAGE"))[:MAX_MESSAGE_CHARS],
         priority=int(priority) if priority in tuple("01234567") else None,
-        program=_text(row.get("SYSLOG_IDENTIFIER")) or _text(row.get("_COMM")),
-        is_kernel=_text(row.get("_TRANSPORT")) == "kernel",
+        program=text_of(row.get("SYSLOG_IDENTIFIER")) or text_of(row.get("_COMM")),
+        is_kernel=text_of(row.get("_TRANSPORT")) == "kernel",
     )
 
 
+def time_of(row: Mapping[str, Any]) -> float:
+    """When an entry was written, in seconds since the epoch."""
+    microseconds = text_of(row.get("__REALTIME_TIMESTAMP"))
+    return int(microseconds) / 1e6 if microseconds.isdecimal() and len(microseconds) < 20 else 0.0
+
+
 def _asked(journal: Journal) -> tuple[str, ...]:
-    return (*journal.argv, "--system", "--quiet", "--no-pager", "--output=json", f"--output-fields={_FIELDS}")
+    return (*journal.argv, "--system", "--quiet", "--no-pager", "--output=json")
 
 
 def _edge(journal: Journal, options: Sequence[str], timeout_s: float) -> str | None:
     """The cursor of the first entry that journalctl shows with these options; None for an empty journal."""
-    output = run_program((*_asked(journal), *options), timeout_s, _LINE_BYTES, cut=True)
+    argv = (*_asked(journal), "--output-fields=PRIORITY", *options)
+    output = run_program(argv, timeout_s, _LINE_BYTES, cut=True)
     if output.exit_code != 0 and not output.is_cut:
         raise failed(journal.argv[0], f"ended with exit code {output.exit_code}")
     row = next(_rows(journal, output.stdout), None)
@@ -166,11 +191,12 @@ def _later(one: str, other: str) -> str:
     return one if first.realtime_us > second.realtime_us else other
 
 
-def _text(value: object) -> str:
+def text_of(value: object) -> str:
+    """A field as text: it may be missing, null (too long), a list (given twice) or bytes (not UTF-8)."""
     if isinstance(value, list):
         if value and all(isinstance(byte, int) and 0 <= byte < 256 for byte in value):
             return bytes(value[: 4 * MAX_MESSAGE_CHARS]).decode("utf-8", "replace")
-        return _text(value[-1]) if value and not isinstance(value[-1], list) else ""
+        return text_of(value[-1]) if value and not isinstance(value[-1], list) else ""
     return value if isinstance(value, str) else ""
 
 

@@ -148,7 +148,6 @@ RULES: tuple[Rule, ...] = (
             r"^BUG: (?:unable to handle|kernel NULL pointer|Bad page state)|^kernel BUG at |^Oops: |"
             r"^Kernel panic - not syncing"
         ),
-        events={("Microsoft-Windows-WER-SystemErrorReporting", 1001): False},
     ),
     Rule("unclean_shutdown", events={("Microsoft-Windows-Kernel-Power", 41): False}),
     Rule(
