@@ -64,11 +64,14 @@ class Cost:
 
 @dataclass(slots=True)
 class Day:
-    """What a day brought. `unknown` counts findings without a result by check, item and code; they open no ticket."""
+    """What a day brought. By check, item and code are counted: `unknown`, findings without a result, which open no
+    ticket, and `unconfirmed`, bad findings while no ticket was open.
+    """
 
     asset_class: str
     tickets: list[Ticket] = field(default_factory=list)
     unknown: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    unconfirmed: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     costs: dict[str, Cost] = field(default_factory=dict)
 
 
@@ -150,11 +153,14 @@ def _judge(instance: Instance, day: Day, at_s: float) -> None:
     """Let the engine act on the present findings, and on items that are no longer among them."""
     present = {finding.item for finding in instance.findings}
     for finding in instance.findings:
+        key = (instance.check.name, finding.item, finding.code)
         if finding.status is Status.UNKNOWN:
-            day.unknown[instance.check.name, finding.item, finding.code] += 1
+            day.unknown[key] += 1
         state = instance.states.get(finding.item, SubjectState())
         state, effects = step(instance.rule, state, Observed(finding.status, finding.code), int(at_s * 1000))
         instance.states[finding.item] = state
+        if finding.status in (Status.WARNING, Status.CRITICAL) and state.fault is None:
+            day.unconfirmed[key] += 1
         for effect in effects:
             _follow(instance, day, finding, effect.kind, state, at_s)
     for item in instance.states.keys() - present:
@@ -188,16 +194,21 @@ def as_json(day: Day) -> dict[str, object]:
     return {
         "class": day.asset_class,
         "tickets": [asdict(ticket) for ticket in day.tickets],
-        "unknown": [
-            {"check": check, "item": item, "code": code, "runs": runs}
-            for (check, item, code), runs in sorted(day.unknown.items())
-        ],
+        "unknown": _rows(day.unknown),
+        "unconfirmed": _rows(day.unconfirmed),
         "cpu_s_per_minute": round(sum(cost.cpu_s_per_minute for cost in day.costs.values()), 4),
         "costs": {
             name: {"runs": cost.planned, "done": cost.done, "cpu_s_per_minute": round(cost.cpu_s_per_minute, 5)}
             for name, cost in sorted(day.costs.items())
         },
     }
+
+
+def _rows(counted: Counter[tuple[str, str, str]]) -> list[dict[str, object]]:
+    return [
+        {"check": check, "item": item, "code": code, "runs": runs}
+        for (check, item, code), runs in sorted(counted.items())
+    ]
 
 
 def _print(day: Day) -> None:
@@ -207,9 +218,10 @@ def _print(day: Day) -> None:
         print(f"  {ticket.after_hours:6g} h  {ticket.severity:8}  {ticket.code}  [{ticket.item}]{closed}")
         print(f"            {ticket.summary}")
         print(f"            {json.dumps(ticket.facts, ensure_ascii=False)}")
-    print("  without a result, no ticket:")
-    for (check, item, code), runs in sorted(day.unknown.items()):
-        print(f"            {check} [{item}] {code}, {runs} runs")
+    for title, counted in (("without a result", day.unknown), ("bad, not (yet) confirmed", day.unconfirmed)):
+        print(f"  {title}, no ticket:")
+        for (check, item, code), runs in sorted(counted.items()):
+            print(f"            {check} [{item}] {code}, {runs} runs")
     print("  CPU seconds a minute, by check (runs really done of those planned):")
     for name, cost in sorted(day.costs.items(), key=lambda row: -row[1].cpu_s_per_minute):
         print(f"            {cost.cpu_s_per_minute:8.4f}  {name} ({cost.done} of {cost.planned})")

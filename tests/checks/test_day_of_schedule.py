@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gengfu_checks import registry
+from gengfu_checks import guide, registry
 from gengfu_checks.local import icmp_echo
 from gengfu_checks.model import CheckKind, Context, Measurement, Problem, Status
 
@@ -56,6 +56,7 @@ def day(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Day:
 def test_a_day_on_this_machine(day: Day) -> None:
     foolish = [ticket for ticket in day.tickets if ticket.code not in EXPLAINED]
     assert foolish == []
+    assert set(EXPLAINED) | set(WITHOUT_RESULT) <= guide.codes()
     assert {code for _, _, code in day.unknown} <= set(WITHOUT_RESULT)
     planned = {name: cost.planned for name, cost in day.costs.items()}
     assert planned["disk"] == 24 * 60 + 1
