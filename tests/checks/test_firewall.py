@@ -88,37 +88,48 @@ def as_nobody():
     os.wait()
     return json.loads(os.read(read, 65536))
 
+subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 found = []
 for kind, rules in json.load(sys.stdin):
     subprocess.run(["nft", "flush", "ruleset"], check=True)
     if kind == "nft":
         subprocess.run(["nft", "-f", "-"], input=rules, text=True, check=True)
+    elif kind == "ipv6":
+        subprocess.run(["nft", "-f", "-"], input=rules, text=True, check=True)
+        subprocess.run(["ip", "-6", "address", "add", "2001:db8::1/64", "dev", "lo", "scope", "global"], check=True)
     else:
         for line in rules.splitlines():
             subprocess.run([kind, *line.split()], check=True)
     found.append(look())
-    if kind == "iptables-legacy":
+    if kind == "ipv6":
+        subprocess.run(["ip", "-6", "address", "del", "2001:db8::1/64", "dev", "lo"], check=True)
+    if kind.endswith("-legacy"):
         subprocess.run([kind, "-P", "INPUT", "ACCEPT"], check=True)
         subprocess.run([kind, "-F"], check=True)
 found.append(as_nobody())
 print(json.dumps(found))
 """
 
+OFF, OPEN = "firewall.off", "firewall.ipv6_open"
 CASES = [
-    ("nft", "", False),
-    ("nft", POLICY_DROP, True),
-    ("nft", LIKE_FIREWALLD, True),
-    ("nft", IN_ANOTHER_CHAIN, True),
-    ("nft", NEW_ONLY, True),
-    ("nft", ONE_ADDRESS, False),
-    ("nft", FORWARD_ONLY, False),
-    ("nft", LOOP, False),
-    ("iptables", "-A INPUT -p tcp --dport 22 -j ACCEPT\n-A INPUT -j REJECT", True),
-    ("iptables", "-P INPUT DROP", True),
-    ("ip6tables", "-A INPUT -i eth0 -j DROP", True),
-    ("iptables", "-A INPUT -p tcp --dport 23 -j DROP", False),
-    ("iptables-legacy", "-A INPUT -p tcp --dport 23 -j DROP", False),
-    ("iptables-legacy", "-A INPUT -j DROP", True),
+    ("nft", "", OFF),
+    ("nft", POLICY_DROP, "ok"),
+    ("nft", LIKE_FIREWALLD, "ok"),
+    ("nft", IN_ANOTHER_CHAIN, "ok"),
+    ("nft", NEW_ONLY, "ok"),
+    ("nft", ONE_ADDRESS, OFF),
+    ("nft", FORWARD_ONLY, OFF),
+    ("nft", LOOP, OFF),
+    ("iptables", "-A INPUT -p tcp --dport 22 -j ACCEPT\n-A INPUT -j REJECT", "ok"),
+    ("iptables", "-P INPUT DROP", "ok"),
+    ("ip6tables", "-A INPUT -i eth0 -j DROP", "ok"),
+    ("iptables", "-A INPUT -p tcp --dport 23 -j DROP", OFF),
+    ("iptables-legacy", "-A INPUT -p tcp --dport 23 -j DROP", OFF),
+    ("iptables-legacy", "-A INPUT -j DROP", "ok"),
+    ("ip6tables-legacy", "-P INPUT DROP", "ok"),
+    ("ipv6", NEW_ONLY, OPEN),
+    ("ipv6", POLICY_DROP, "ok"),
+    ("ipv6", "", OFF),
 ]
 
 
@@ -127,6 +138,7 @@ def seen(unshare: str, requires_program: Callable[[str, str], str]) -> list[Any]
     """What the check said after each case, and at the end as a user without rights."""
     requires_program("nft", "apt-get install nftables")
     requires_program("iptables-legacy", "apt-get install iptables")
+    requires_program("ip", "apt-get install iproute2")
     cases = json.dumps([(kind, rules) for kind, rules, _ in CASES])
     argv = [unshare, "--net", sys.executable, "-c", INSIDE]
     done = subprocess.run(argv, input=cases, capture_output=True, text=True, timeout=100)
@@ -137,8 +149,8 @@ def seen(unshare: str, requires_program: Callable[[str, str], str]) -> list[Any]
 
 @pytest.mark.parametrize("number", range(len(CASES)))
 def test_real_rules(seen: list[Any], number: int) -> None:
-    filters = CASES[number][2]
-    assert seen[number] == [["ok" if filters else "firewall.off", {"active": float(filters)}, {}]]
+    code = CASES[number][2]
+    assert seen[number] == [[code, {"active": float(code == "ok")}, {}]]
 
 
 def test_without_rights_the_kernel_says_nothing(seen: list[Any]) -> None:
@@ -149,22 +161,40 @@ def said(measurement: Measurement) -> tuple[str, float]:
     return measurement.problem.code if measurement.problem else "ok", measurement.metrics["active"]
 
 
+BOTH, FOUR, NEITHER = frozenset(("IPv4", "IPv6")), frozenset(("IPv4",)), frozenset[str]()
+
+
+@pytest.mark.parametrize(
+    ("filtered", "manager", "has_ipv6", "required", "expected"),
+    [
+        (NEITHER, "", False, True, ("firewall.off", 0.0)),
+        (NEITHER, "", False, False, ("ok", 0.0)),
+        (NEITHER, "ufw", False, False, ("firewall.not_loaded", 0.0)),
+        (FOUR, "ufw", False, True, ("ok", 1.0)),
+        (FOUR, "ufw", True, True, ("firewall.ipv6_open", 0.0)),
+        (FOUR, "", True, False, ("firewall.ipv6_open", 0.0)),
+        (BOTH, "", True, True, ("ok", 1.0)),
+    ],
+)
+def test_linux(
+    filtered: frozenset[str], manager: str, has_ipv6: bool, required: bool, expected: tuple[str, float]
+) -> None:
+    linux = Linux(None, {}, manager, may_look=True, has_ipv6=has_ipv6)
+    assert said(judge_linux(filtered, linux, required)) == expected
+
+
 def test_a_manager_without_rules_is_worse_than_none() -> None:
-    assert said(judge_linux(False, "", True)) == ("firewall.off", 0.0)
-    assert said(judge_linux(False, "", False)) == ("ok", 0.0)
-    assert said(judge_linux(True, "ufw", True)) == ("ok", 1.0)
-    not_loaded = judge_linux(False, "ufw", False)
-    assert said(not_loaded) == ("firewall.not_loaded", 0.0)
-    assert not_loaded.problem is not None
-    assert not_loaded.problem.status is Status.CRITICAL
+    problem = judge_linux(NEITHER, Linux(None, {}, "ufw", may_look=True), required=True).problem
+    assert problem is not None
+    assert problem.status is Status.CRITICAL
 
 
 def test_without_rights_the_manager_is_believed(bench: Any) -> None:
-    measured = measure_linux(bench(CHECK).context(), Linux(None, (), "firewalld", may_look=False))
+    measured = measure_linux(bench(CHECK).context(), Linux(None, {}, "firewalld", may_look=False))
     assert measured.metrics == {"active": 1.0}
     assert measured.facts == {"manager": "firewalld", "rules_seen": False}
     with pytest.raises(CannotMeasure) as caught:
-        measure_linux(bench(CHECK).context(), Linux(None, (), "", may_look=False))
+        measure_linux(bench(CHECK).context(), Linux(None, {}, "", may_look=False))
     assert caught.value.code == "check.needs_rights"
 
 
@@ -179,7 +209,7 @@ def a_program(folder: Path, name: str, body: str) -> str:
 def test_an_nft_that_fails_is_unknown(bench: Any, tmp_path: Path, body: str) -> None:
     context = bench(CHECK).context()
     context.deadline_s = 3.0 if "sleep" in body else 60.0
-    linux = Linux(a_program(tmp_path, "nft", body), (), "", may_look=True)
+    linux = Linux(a_program(tmp_path, "nft", body), {}, "", may_look=True)
     (found,) = firewall.measure(context, lambda: linux)
     assert found.problem is not None
     assert (found.problem.status, found.problem.code) == (Status.UNKNOWN, "check.program_failed")
@@ -187,7 +217,7 @@ def test_an_nft_that_fails_is_unknown(bench: Any, tmp_path: Path, body: str) -> 
 
 
 def test_a_save_program_that_fails_is_unknown(bench: Any, tmp_path: Path) -> None:
-    linux = Linux(None, (a_program(tmp_path, "iptables-save", "exit 3"),), "", may_look=True)
+    linux = Linux(None, {"IPv4": a_program(tmp_path, "iptables-save", "exit 3")}, "", may_look=True)
     (found,) = firewall.measure(bench(CHECK).context(), lambda: linux)
     assert found.problem is not None
     assert found.problem.facts["reason"] == "ended with 3"
@@ -195,19 +225,37 @@ def test_a_save_program_that_fails_is_unknown(bench: Any, tmp_path: Path) -> Non
 
 def test_ufw_and_firewalld_say_whether_they_are_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(firewall, "UFW_SETTINGS", tmp_path / "ufw.conf")
-    monkeypatch.setattr(firewall, "FIREWALLD_PID", tmp_path / "firewalld.pid")
+    monkeypatch.setattr(firewall, "find_program", lambda name: None if name == "firewalld" else f"/usr/sbin/{name}")
     assert firewall.this_linux().manager == ""
     # The file that ufw 0.36.2 (Debian 12) installs.
     (tmp_path / "ufw.conf").write_text("# comment\n#ENABLED=yes\nENABLED=no\nLOGLEVEL=low\n")
     assert firewall.this_linux().manager == ""
     (tmp_path / "ufw.conf").write_text("# comment\nENABLED=yes\nLOGLEVEL=low\n")
     assert firewall.this_linux().manager == "ufw"
-    (tmp_path / "firewalld.pid").write_text("1\n")  # a number that is another program's by now
+    monkeypatch.setattr(firewall, "find_program", lambda name: f"/usr/sbin/{name}")
     assert firewall.this_linux().manager == "ufw"
     with subprocess.Popen([a_program(tmp_path, "firewalld", "read x")], stdin=subprocess.PIPE) as process:
-        (tmp_path / "firewalld.pid").write_text(f"{process.pid}\n")
-        assert firewall.this_linux().manager == "firewalld"
-        process.communicate(b"\n")
+        try:
+            assert firewall.this_linux().manager == "firewalld"
+        finally:
+            process.communicate(b"\n")
+
+
+def test_only_addresses_that_others_reach_make_ipv6_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # The form is that of /proc/net/if_inet6 here: this machine's own loopback, and made-up addresses of each kind.
+    lines = {
+        "00000000000000000000000000000001 01 80 10 80       lo": False,
+        "fe800000000000000000000000000001 02 40 20 80     eth0": False,
+        "fd000000000000000000000000000001 02 40 00 80     eth0": False,
+        "20010db8000000000000000000000001 02 40 00 80     eth0": True,
+        "rubbish": False,
+    }
+    monkeypatch.setattr(firewall, "ADDRESSES", tmp_path / "if_inet6")
+    for line, expected in lines.items():
+        (tmp_path / "if_inet6").write_text(f"{line}\n")
+        assert firewall.this_linux().has_ipv6 is expected
+    (tmp_path / "if_inet6").unlink()
+    assert firewall.this_linux().has_ipv6 is False
 
 
 def rows(*profiles: tuple[str, str, str]) -> list[dict[str, str]]:

@@ -192,7 +192,8 @@ def test_any_table_is_survived(lines: list[bytes], byteorder: str) -> None:
     ],
 )
 def test_remote_desktop_of_windows(values: dict[str, object], expected: Rdp) -> None:
-    def read(key: str, name: str) -> object:
+    def read(hive: str, key: str, name: str) -> object:
+        assert hive == "HKEY_LOCAL_MACHINE"
         return values.get(f"policy {name}" if "Policies" in key else name)
 
     assert judge_registry(read) == expected

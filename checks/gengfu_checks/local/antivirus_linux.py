@@ -14,17 +14,16 @@ from typing import Any
 from gengfu_checks.errors import CannotMeasure
 from gengfu_checks.local.antivirus_products import MICROSOFT_DEFENDER, Product
 from gengfu_checks.local.programs import failed, find_program
+from gengfu_checks.local.running_programs import Processes, running
 from gengfu_checks.local.small_file import read_small
 from gengfu_checks.local.structured import run_json
 
 HEADER_BYTES = 512
-MAX_PROCESSES = 20_000
 MAX_AGE_S = 10 * 365 * 86400.0
 """Older than any update: a counter that was never set."""
 _FIRST_CLAMAV_S = 1_009_843_200  # 2002
 _CLOCK_SLACK_S = 2 * 86400
 
-PROC = Path("/proc")
 CLAMAV_FOLDER = Path("/var/lib/clamav")
 _MAGIC = b"ClamAV-VDB"
 _BUILD_TIME_FIELD = 8
@@ -39,6 +38,12 @@ class Agent:
     folder: str
     processes: tuple[str, ...]
 
+    def runs(self, found: Processes) -> bool:
+        """Whether anything of this product runs."""
+        if any(name.startswith(wanted) for wanted in self.processes for name in found.names):
+            return True
+        return any(program.startswith(self.folder) for program in found.programs)
+
 
 AGENTS = (
     Agent("CrowdStrike Falcon", Path("/opt/CrowdStrike/falconctl"), "/opt/CrowdStrike/", ("falcon-sensor",)),
@@ -51,20 +56,6 @@ AGENTS = (
     Agent("Sophos", Path("/opt/sophos-spl/bin/wdctl"), "/opt/sophos-spl/", ()),
     Agent("Trend Micro Deep Security", Path("/opt/ds_agent/ds_agent"), "/opt/ds_agent/", ("ds_agent",)),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Processes:
-    """What runs: the short names (15 characters, as the kernel keeps them) and the first words of command lines."""
-
-    names: frozenset[str]
-    programs: tuple[str, ...]
-
-    def has(self, agent: Agent) -> bool:
-        """Whether anything of this product runs."""
-        if any(name.startswith(wanted) for wanted in agent.processes for name in self.names):
-            return True
-        return any(program.startswith(agent.folder) for program in self.programs)
 
 
 def built_at(header: bytes, now_s: float) -> float | None:
@@ -105,25 +96,8 @@ def microsoft_defender(health: Any) -> Product | None:
     return Product(MICROSOFT_DEFENDER, "on" if is_on else "" if is_passive else "off", signature_age_s=age_s)
 
 
-def running(proc: Path = PROC) -> Processes:
-    """What runs on this machine, by /proc."""
-    names: set[str] = set()
-    programs: set[str] = set()
-    pids = (entry for entry in proc.iterdir() if entry.name.isdecimal())
-    for entry, _ in zip(pids, range(MAX_PROCESSES), strict=False):
-        try:
-            with (entry / "cmdline").open("rb") as stream:
-                program = stream.read(256).split(b"\0", 1)[0].decode("utf-8", "replace")
-            if program:  # the kernel's own threads and the dead that nobody has reaped have none
-                programs.add(program)
-                names.add((entry / "comm").read_bytes()[:64].decode("utf-8", "replace").strip())
-        except OSError:  # it has ended
-            continue
-    return Processes(frozenset(names), tuple(programs))
-
-
 def installed(
-    now_s: float, within_s: float, agents: Iterable[Agent] = AGENTS, proc: Path = PROC
+    now_s: float, within_s: float, agents: Iterable[Agent] = AGENTS
 ) -> tuple[list[Product], list[CannotMeasure]]:
     """The products on this machine, and what could not be asked, with the product as its item.
 
@@ -131,8 +105,8 @@ def installed(
     """
     found = [agent for agent in agents if agent.marker.exists()]
     clamd, mdatp = find_program("clamd"), find_program("mdatp")
-    processes = running(proc) if found or clamd else Processes(frozenset(), ())
-    products = [Product(agent.name, "on" if processes.has(agent) else "off") for agent in found]
+    processes = running() if found or clamd else Processes()
+    products = [Product(agent.name, "on" if agent.runs(processes) else "off") for agent in found]
     errors = []
     if clamd or find_program("clamscan"):
         try:

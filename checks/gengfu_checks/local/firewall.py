@@ -19,9 +19,10 @@ import psutil
 
 from gengfu_checks.codes import CHECK_NEEDS_RIGHTS, CHECK_PROGRAM_FAILED
 from gengfu_checks.errors import CannotMeasure
-from gengfu_checks.local.firewall_rules import input_tables, legacy_refuses, table_refuses
+from gengfu_checks.local.firewall_rules import IPV4, IPV6, input_tables, legacy_refuses, table_refuses
 from gengfu_checks.local.plain_text import plain
 from gengfu_checks.local.programs import failed, find_program, run_program
+from gengfu_checks.local.running_programs import running
 from gengfu_checks.local.small_file import needs_rights, read_small, read_small_text, unknown
 from gengfu_checks.local.structured import powershell, powershell_rows, run_json
 from gengfu_checks.local.windows_security import is_switched_on, product_names, windows_kind
@@ -40,14 +41,17 @@ from gengfu_checks.model import (
 OFF = "firewall.off"
 LETS_ALL_IN = "firewall.lets_all_in"
 NOT_LOADED = "firewall.not_loaded"
+IPV6_OPEN = "firewall.ipv6_open"
 
 MAX_RULES_BYTES = 2 * 1024 * 1024
 CAP_NET_ADMIN = 12
 
-LEGACY_TABLES = (Path("/proc/net/ip_tables_names"), Path("/proc/net/ip6_tables_names"))
-LEGACY_PROGRAMS = ("iptables-legacy-save", "iptables-save")
+LEGACY_TABLES = {
+    IPV4: (Path("/proc/net/ip_tables_names"), ("iptables-legacy-save", "iptables-save")),
+    IPV6: (Path("/proc/net/ip6_tables_names"), ("ip6tables-legacy-save", "ip6tables-save")),
+}
+ADDRESSES = Path("/proc/net/if_inet6")
 UFW_SETTINGS = Path("/etc/ufw/ufw.conf")
-FIREWALLD_PID = Path("/run/firewalld.pid")
 SOCKETFILTERFW = "/usr/libexec/ApplicationFirewall/socketfilterfw"
 # https://learn.microsoft.com/powershell/module/netsecurity/get-netfirewallprofile; ActiveStore is what policies leave.
 PROFILES_PIPELINE = (
@@ -68,21 +72,31 @@ class Linux:
     """What is to be asked on Linux: `nft` and `saves` are paths, `manager` the firewall that says it is on."""
 
     nft: str | None
-    saves: tuple[str, ...]
+    saves: Mapping[str, str]
+    """By protocol: the program that shows the old tables, where the kernel has any."""
     manager: str
     may_look: bool
     """Whether this process has CAP_NET_ADMIN."""
+    has_ipv6: bool = False
+    """Whether the machine has an address that other machines reach by IPv6."""
 
 
-def judge_linux(filters: bool, manager: str, required: bool) -> Measurement:
-    """The one item of Linux. A manager that is on while the kernel holds no filter is worse than none."""
-    facts: dict[str, Fact] = {"manager": manager} if manager else {}
-    metrics = {"active": float(filters)}
-    if filters:
-        return Measurement("", metrics, facts)
-    if manager:
-        return Measurement("", metrics, facts, Problem(Status.CRITICAL, NOT_LOADED))
-    return Measurement("", metrics, facts, Problem(Status.WARNING, OFF) if required else None)
+def judge_linux(filtered: frozenset[str], linux: Linux, required: bool) -> Measurement:
+    """The one item of Linux by the protocols whose input is filtered.
+
+    A manager that is on while the kernel holds no filter is worse than none.
+    """
+    facts: dict[str, Fact] = {"manager": linux.manager} if linux.manager else {}
+    wanted = frozenset((IPV4, IPV6)) if linux.has_ipv6 else frozenset((IPV4,))
+    metrics = {"active": float(wanted <= filtered or (bool(filtered) and not linux.has_ipv6))}
+    problem = None
+    if not filtered and linux.manager:
+        problem = Problem(Status.CRITICAL, NOT_LOADED)
+    elif not filtered and required:
+        problem = Problem(Status.WARNING, OFF)
+    elif filtered == {IPV4} and linux.has_ipv6:
+        problem = Problem(Status.WARNING, IPV6_OPEN)
+    return Measurement("", metrics, facts, problem)
 
 
 def judge_profiles(rows: Sequence[Mapping[str, Any]], products: Sequence[str], required: bool) -> list[Measurement]:
@@ -116,56 +130,65 @@ def measure_linux(context: Context, linux: Linux) -> Measurement:
         if linux.manager:
             return Measurement("", {"active": 1.0}, {"manager": linux.manager, "rules_seen": False})
         raise needs_rights("CAP_NET_ADMIN", "packet filter rules")
-    filters = _nft_filters(linux, context.deadline_s * 0.4) or _legacy_filters(linux, context.deadline_s * 0.4)
-    return judge_linux(filters, linux.manager, context.settings["required"])
+    within_s = context.deadline_s * 0.4
+    filtered = _nft_filtered(linux.nft, within_s) | _legacy_filtered(linux.saves, within_s)
+    return judge_linux(filtered, linux, context.settings["required"])
 
 
-def _nft_filters(linux: Linux, within_s: float) -> bool:
-    if linux.nft is None:
-        return False
-    nft = linux.nft
+def _nft_filtered(nft: str | None, within_s: float) -> frozenset[str]:
+    filtered: frozenset[str] = frozenset()
+    if nft is None:
+        return filtered
     tables = input_tables(run_json([nft, "-j", "list", "chains"], within_s / 4, max_bytes=MAX_RULES_BYTES))
-    if any(table.drops for table in tables):
-        return True
-    for table in tables:
+    for table in sorted(tables, key=lambda table: not table.drops):
+        if table.protocols <= filtered:
+            continue
         argv = [nft, "-j", "list", "table", table.family, table.name]
-        if table_refuses(run_json(argv, within_s / 4, max_bytes=MAX_RULES_BYTES)):
-            return True
-    return False
+        if table.drops or table_refuses(run_json(argv, within_s / 4, max_bytes=MAX_RULES_BYTES)):
+            filtered |= table.protocols
+    return filtered
 
 
-def _legacy_filters(linux: Linux, within_s: float) -> bool:
-    for save in linux.saves:
+def _legacy_filtered(saves: Mapping[str, str], within_s: float) -> frozenset[str]:
+    filtered = set()
+    for protocol, save in saves.items():
         output = run_program([save, "-t", "filter"], within_s / 2, MAX_RULES_BYTES)
         if output.exit_code != 0:
             raise failed(save, f"ended with {output.exit_code}")
         if legacy_refuses(output.stdout.decode("utf-8", "replace")):
-            return True
-    return False
+            filtered.add(protocol)
+    return frozenset(filtered)
 
 
 def this_linux() -> Linux:
     """What there is to ask on this machine."""
-    may_look = _has_capability(CAP_NET_ADMIN)
-    return Linux(find_program("nft"), _legacy_saves(), _manager(), may_look)
+    return Linux(find_program("nft"), _legacy_saves(), _manager(), _has_capability(CAP_NET_ADMIN), _has_ipv6())
 
 
-def _legacy_saves() -> tuple[str, ...]:
-    """The program that shows the old tables, where the kernel has such tables (reading the list loads none)."""
-    try:
-        listed = [read_small(path) or b"" for path in LEGACY_TABLES]
-    except CannotMeasure:
-        return ()
-    if not any(b"filter" in names.split() for names in listed):
-        return ()
-    return tuple(path for name in LEGACY_PROGRAMS if (path := find_program(name)))[:1]
+def _legacy_saves() -> dict[str, str]:
+    """The programs that show the old tables, where the kernel has such tables (reading the list loads none)."""
+    saves = {}
+    for protocol, (tables, programs) in LEGACY_TABLES.items():
+        try:
+            names = (read_small(tables) or b"").split()
+        except CannotMeasure:
+            continue
+        found = [path for name in programs if (path := find_program(name))]
+        if b"filter" in names and found:
+            saves[protocol] = found[0]
+    return saves
 
 
 def _manager() -> str:
-    pid = (read_small_text(FIREWALLD_PID, 32) or "").strip()
-    if pid.isdecimal() and b"firewalld" in (read_small(Path("/proc", pid, "comm"), 64) or b""):
+    if find_program("firewalld") and "firewalld" in running().names:
         return "firewalld"
     return "ufw" if _UFW_ENABLED.search(read_small_text(UFW_SETTINGS) or "") else ""
+
+
+def _has_ipv6() -> bool:
+    """By the fields of /proc/net/if_inet6: address, index, length, scope (00 is global), flags, name."""
+    lines = (line.split() for line in (read_small_text(ADDRESSES) or "").splitlines())
+    return any(fields[0][:1] in "23" for fields in lines if len(fields) == 6 and fields[3] == "00")
 
 
 def _has_capability(number: int) -> bool:
@@ -218,7 +241,7 @@ CHECK = CheckKind(
     name="firewall",
     measure=measure,
     metrics=(Metric("active", "1 when packets that nothing lets in are refused, 0 when they are not"),),
-    codes=(OFF, LETS_ALL_IN, NOT_LOADED, CHECK_NEEDS_RIGHTS, CHECK_PROGRAM_FAILED),
+    codes=(OFF, LETS_ALL_IN, NOT_LOADED, IPV6_OPEN, CHECK_NEEDS_RIGHTS, CHECK_PROGRAM_FAILED),
     settings=(Setting("required", SettingType.BOOLEAN, "the machine must have a firewall that is on", True),),
     every_s=3600.0,
     timeout_s=60.0,

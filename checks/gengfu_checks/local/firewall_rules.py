@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 MAX_TABLES = 16
-FAMILIES = frozenset(("ip", "ip6", "inet"))
+IPV4, IPV6 = "IPv4", "IPv6"
+FAMILIES = {"ip": frozenset((IPV4,)), "ip6": frozenset((IPV6,)), "inet": frozenset((IPV4, IPV6))}
+"""The families of nft that see input, and the protocols in them."""
 
 _NAME = re.compile(r"[A-Za-z0-9_./\\-]{1,128}")
 # What a rule may ask for and still be one for everything: the interface, the family, or that a connection is new.
@@ -30,6 +32,11 @@ class Table:
     family: str
     name: str
     drops: bool
+
+    @property
+    def protocols(self) -> frozenset[str]:
+        """The protocols that it sees."""
+        return FAMILIES[self.family]
 
 
 def input_tables(chains: Any) -> list[Table]:

@@ -16,11 +16,12 @@ import psutil
 
 from gengfu_checks.codes import CHECK_NEEDS_RIGHTS, CHECK_PROGRAM_FAILED
 from gengfu_checks.errors import CannotMeasure
-from gengfu_checks.local import sshd_settings, windows_registry
+from gengfu_checks.local import sshd_settings
 from gengfu_checks.local.listening import open_ports
 from gengfu_checks.local.programs import find_program, run_program
 from gengfu_checks.local.small_file import unknown
 from gengfu_checks.local.sshd_settings import Settings
+from gengfu_checks.local.windows_security import registry_value
 from gengfu_checks.model import (
     CheckKind,
     Context,
@@ -111,23 +112,16 @@ def _not_allowed(way: str, ports: frozenset[int], rules: Rules) -> Problem | Non
     return Problem(Status.WARNING, CLEARTEXT if way == "telnet" else ON, facts)
 
 
-def judge_registry(read: Callable[[str, str], object]) -> Rdp:
+def judge_registry(read: Callable[[str, str, str], object]) -> Rdp:
     """Remote desktop by the registry: a policy counts before the machine's own value, nothing means off."""
 
     def number(key: str, name: str) -> int | None:
-        value = read(_POLICY, name)
-        value = read(key, name) if value is None else value
+        value = read("HKEY_LOCAL_MACHINE", _POLICY, name)
+        value = read("HKEY_LOCAL_MACHINE", key, name) if value is None else value
         return value if isinstance(value, int) else None
 
     enabled = number(_TERMINAL_SERVER, "fDenyTSConnections") == 0
     return Rdp(enabled, nla=number(_RDP_TCP, "UserAuthentication") != 0)
-
-
-def _read_registry(key: str, name: str) -> object:
-    try:
-        return windows_registry.read_value("HKEY_LOCAL_MACHINE", key, name)
-    except FileNotFoundError:
-        return None
 
 
 def ssh_settings(within_s: float) -> Settings | None:
@@ -156,6 +150,15 @@ def _ssh(context: Context, reachable: frozenset[int], rules: Rules) -> Measureme
     return judge_ssh(settings, reachable, rules)
 
 
+def _rdp(reachable: frozenset[int], rules: Rules) -> Measurement:
+    if not psutil.WINDOWS:
+        return judge_ports("rdp", reachable & {RDP_PORT}, rules)
+    try:
+        return judge_rdp(judge_registry(registry_value), rules)
+    except CannotMeasure as error:
+        return Measurement("rdp", problem=unknown(error))
+
+
 def measure(context: Context) -> Iterator[Measurement]:
     """Measure the ways into this machine."""
     rules = Rules(frozenset(context.settings["allowed"]), context.settings["ssh_password_login"])
@@ -165,10 +168,7 @@ def measure(context: Context) -> Iterator[Measurement]:
         yield Measurement("", problem=unknown(error))
         return
     yield _ssh(context, reachable, rules)
-    if psutil.WINDOWS:
-        yield judge_rdp(judge_registry(_read_registry), rules)
-    else:
-        yield judge_ports("rdp", reachable & {RDP_PORT}, rules)
+    yield _rdp(reachable, rules)
     yield judge_ports("vnc", reachable & VNC_PORTS, rules)
     yield judge_ports("telnet", reachable & TELNET_PORTS, rules)
 

@@ -20,8 +20,9 @@ from gengfu_checks.errors import CannotMeasure
 from gengfu_checks.local import session_linux, windows_registry
 from gengfu_checks.local.plain_text import plain
 from gengfu_checks.local.session_linux import Autologin, Lock
-from gengfu_checks.local.small_file import needs_rights, read_small, unknown
+from gengfu_checks.local.small_file import read_small, unknown
 from gengfu_checks.local.structured import parse_plist
+from gengfu_checks.local.windows_security import registry_value
 from gengfu_checks.model import (
     CheckKind,
     Context,
@@ -129,15 +130,6 @@ def mac_lock(managed: Any) -> Lock | None:
     return Lock(float(sum(numbers)) if is_on else None, enforced=True)
 
 
-def _read_registry(hive: str, key: str, name: str) -> Any:
-    try:
-        return windows_registry.read_value(hive, key, name)
-    except FileNotFoundError:
-        return None
-    except PermissionError as error:
-        raise needs_rights("read access", hive + "\\" + key) from error
-
-
 def _logged_on() -> list[str]:
     names = windows_registry.subkeys("HKEY_USERS", "")
     return [name for name in names if name.startswith(_PERSON) and not name.endswith("_Classes")][:MAX_USERS]
@@ -151,7 +143,7 @@ def _plist(path: Path) -> Any:
 def _both(root: Path) -> tuple[Callable[[], Autologin | None], Callable[[], Lock | None]]:
     """How to ask this system for either."""
     if psutil.WINDOWS:
-        return lambda: windows_autologin(_read_registry), lambda: windows_lock(_read_registry, _logged_on())
+        return lambda: windows_autologin(registry_value), lambda: windows_lock(registry_value, _logged_on())
     if psutil.MACOS:
         return lambda: mac_autologin(_plist(LOGIN_WINDOW)), lambda: mac_lock(_plist(MANAGED_SCREENSAVER))
     return lambda: session_linux.autologin(root), lambda: session_linux.lock(root)

@@ -1,5 +1,5 @@
-"""What Windows Security Center says of products (namespace root/SecurityCenter2, on workstations only). Pure, but for
-the kind of this Windows.
+"""What Windows says of its security: the products in Security Center (namespace root/SecurityCenter2, which only
+workstations have), the kind of this Windows, the rights of this process, values of the registry.
 
 `productState` has no official description; the reading used here is the one on which vendors' and administrators'
 observations agree: bits 12 to 15 say whether the product is on (1), paused (2) or expired (3), bits 4 to 7 whether its
@@ -12,7 +12,9 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from gengfu_checks.local import windows_registry
 from gengfu_checks.local.plain_text import plain
+from gengfu_checks.local.small_file import needs_rights
 
 MAX_PRODUCTS = 16
 MAX_NAME_CHARS = 80
@@ -60,6 +62,16 @@ def windows_kind() -> str:
     if sys.platform == "win32":
         return {1: "workstation", 2: "domain_controller"}.get(sys.getwindowsversion().product_type, "server")
     return ""
+
+
+def registry_value(hive: str, key: str, name: str) -> windows_registry.Value:
+    """A value of the registry; None when it is not there. Raises CannotMeasure when it may not be read."""
+    try:
+        return windows_registry.read_value(hive, key, name)
+    except FileNotFoundError:
+        return None
+    except PermissionError as error:
+        raise needs_rights("read access", hive + "\\" + key) from error
 
 
 def is_administrator() -> bool:
