@@ -35,10 +35,10 @@ def test_a_healthy_disk_of_windows() -> None:
     (found,) = windows_measurements([ROW])
     assert found.item == "PhysicalDisk0"
     assert found.problem is None
-    assert found.facts["limit_celsius"] == 80
+    assert found.facts["limit_celsius"] == 85
     assert found.metrics == {
         "temperature_celsius": 41,
-        "headroom_celsius": 39,
+        "headroom_celsius": 44,
         "life_used_ratio": 0.12,
         "media_errors_total": 0,
         "power_on_seconds": 8123 * 3600,

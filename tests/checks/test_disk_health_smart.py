@@ -101,7 +101,6 @@ def test_an_nvme_disk_with_media_errors() -> None:
         "life_used_ratio": 0.03,
         "spare_ratio": 0.99,
         "temperature_celsius": 35,
-        "headroom_celsius": 45,
         "power_on_seconds": 12798 * HOUR_S,
     }
 
@@ -110,7 +109,7 @@ def test_an_nvme_disk_with_media_errors() -> None:
     ("changes", "expected"),
     [
         ({"critical_warning": 0}, None),
-        ({"critical_warning": 2}, None),  # too hot: that is judged by the temperature
+        ({"critical_warning": 2}, (Status.WARNING, "disk_health.hot")),
         ({"critical_warning": 4}, (Status.CRITICAL, "disk_health.failed")),
         ({"critical_warning": 6}, (Status.CRITICAL, "disk_health.failed")),
         ({"available_spare": 10}, (Status.CRITICAL, "disk_health.spare_low")),
@@ -124,6 +123,13 @@ def test_warnings_of_nvme(changes: dict[str, int], expected: tuple[Status, str] 
     answer["nvme_smart_health_information_log"] |= changes
     answer["smart_status"]["passed"] = "critical_warning" not in changes or changes["critical_warning"] == 0
     assert code(answer) == expected
+
+
+def test_an_nvme_disk_that_tells_its_limits() -> None:
+    answer = recorded("nvme_media_errors")
+    answer["nvme_composite_temperature_threshold"] = {"warning": 81, "critical": 85}
+    assert told(answer).metrics["headroom_celsius"] == 50
+    assert told(answer).facts["limit_celsius"] == 85
 
 
 def test_nvme_says_what_it_warns_of() -> None:

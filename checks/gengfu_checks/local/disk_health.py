@@ -22,6 +22,7 @@ from gengfu_checks.local.disk_health_smart import (
     ASLEEP_EXIT,
     FAILED,
     FAILED_BEFORE,
+    HOT,
     SELF_TEST_FAILED,
     SMART_OFF,
     SPARE_LOW,
@@ -51,7 +52,6 @@ BAD_SECTORS = "disk_health.bad_sectors"
 GROWING = "disk_health.defects_growing"
 CABLE = "disk_health.cable_errors"
 WORN = "disk_health.worn"
-HOT = "disk_health.hot"
 SELF_TEST_OLD = "disk_health.self_test_old"
 
 CONTAINER_MARKS = (Path("/run/systemd/container"), Path("/.dockerenv"), Path("/run/.containerenv"))
@@ -251,7 +251,16 @@ CHECK = CheckKind(
         Metric("self_test_age_seconds", "Running time since the last self-test that came to its end"),
         Metric("asleep", "1 when the disk sleeps and the values are those of the last look"),
     ),
-    codes=(FAILED, FAILED_BEFORE, SELF_TEST_FAILED, SPARE_LOW, SMART_OFF, CHECK_NEEDS_RIGHTS, CHECK_PROGRAM_FAILED),
+    codes=(
+        FAILED,
+        FAILED_BEFORE,
+        SELF_TEST_FAILED,
+        SPARE_LOW,
+        SMART_OFF,
+        HOT,
+        CHECK_NEEDS_RIGHTS,
+        CHECK_PROGRAM_FAILED,
+    ),
     settings=(
         Setting("growth_window", SettingType.DURATION, "time in which new defects are counted", "7d"),
         Setting("ignore", SettingType.TEXT_LIST, "disks that do not matter, as globs (Linux)", ()),

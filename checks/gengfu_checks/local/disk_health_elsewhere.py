@@ -25,7 +25,7 @@ PIPELINE = (
 )
 
 _NOT_DISKS = frozenset(("Virtual", "File Backed Virtual", "Spaces", "iSCSI", "Storage Spaces"))
-_LIMIT_CELSIUS = {"NVMe": 80.0, "HDD": 60.0}
+_LIMIT_CELSIUS = {"NVMe": 85.0, "HDD": 60.0}
 _OTHER_LIMIT_CELSIUS = 70.0
 
 

@@ -21,6 +21,7 @@ FAILED_BEFORE = "disk_health.failed_before"
 SELF_TEST_FAILED = "disk_health.self_test_failed"
 SPARE_LOW = "disk_health.spare_low"
 SMART_OFF = "disk_health.smart_off"
+HOT = "disk_health.hot"
 
 ASLEEP_EXIT = 3
 """Exit status asked for when the disk sleeps (`-n standby,3`): smartctl itself never sets these two bits together."""
@@ -38,7 +39,7 @@ _NO_SMART = (
 _LEADING_NUMBER = re.compile(r"[0-9]{1,15}")
 _WARNINGS = ("spare", "temperature", "reliability", "read_only", "volatile_memory", "persistent_memory")
 _TEMPERATURE_BIT = 0b10
-_USUAL_LIMIT_CELSIUS = {"rotating": 60.0, "nvme": 80.0, "solid": 70.0}
+_ROTATING_LIMIT_CELSIUS, _SOLID_LIMIT_CELSIUS = 60.0, 70.0
 _TEST_HOURS_WRAP = 65536
 _ROUNDED_HOURS = 2
 
@@ -106,7 +107,7 @@ def metrics_of(answer: Mapping[str, Any]) -> dict[str, float]:
         "life_used_ratio": _percent(_life_used(answer), 255),
         "spare_ratio": _percent(_number(answer, 100, "nvme_smart_health_information_log", "available_spare"), 100),
         "temperature_celsius": temperature or None,  # 0 is what a bridge says that does not know
-        "headroom_celsius": limit - temperature if temperature else None,
+        "headroom_celsius": limit - temperature if temperature and limit is not None else None,
         "power_on_seconds": None if hours is None else hours * HOUR_S,
         "self_test_age_seconds": None if age is None else age * HOUR_S,
     }
@@ -116,7 +117,7 @@ def metrics_of(answer: Mapping[str, Any]) -> dict[str, float]:
 def problem_of(answer: Mapping[str, Any]) -> Problem | None:
     """The worst that the disk says of itself."""
     warnings = int(_number(answer, 255, "nvme_smart_health_information_log", "critical_warning") or 0)
-    too_hot_only = warnings == _TEMPERATURE_BIT  # that is what the temperature is judged for
+    too_hot_only = warnings == _TEMPERATURE_BIT
     failing = ", ".join(plain(name, 60) for name in _failing(answer, "now"))
     if failing or (_at(answer, "smart_status", "passed") is False and not too_hot_only):
         return Problem(Status.CRITICAL, FAILED, _reason(failing or _words(warnings)))
@@ -129,6 +130,8 @@ def problem_of(answer: Mapping[str, Any]) -> Problem | None:
     )
     if spare is not None and least and spare <= least <= MOST_LEAST_SPARE:
         return Problem(Status.CRITICAL, SPARE_LOW)
+    if too_hot_only:
+        return Problem(Status.WARNING, HOT)
     before = ", ".join(plain(name, 60) for name in _failing(answer, "past"))
     if before:
         return Problem(Status.WARNING, FAILED_BEFORE, _reason(before))
@@ -188,13 +191,17 @@ def _facts(answer: Mapping[str, Any], metrics: Mapping[str, float]) -> dict[str,
         text = answer.get(key)
         if isinstance(text, str) and text.strip():
             facts[name] = plain(text.strip(), MAX_TEXT_CHARS)
-    if "headroom_celsius" in metrics:
-        facts["limit_celsius"] = _limit_celsius(answer)
+    limit = _limit_celsius(answer)
+    if limit is not None and "headroom_celsius" in metrics:
+        facts["limit_celsius"] = limit
     return facts
 
 
-def _limit_celsius(answer: Mapping[str, Any]) -> float:
-    """The highest temperature that the disk allows by itself, else what is usual for its kind."""
+def _limit_celsius(answer: Mapping[str, Any]) -> float | None:
+    """The highest temperature that the disk allows by itself, else what is usual for its kind.
+
+    For NVMe none is usual (from 70 to 95 °C): without a limit of its own the warning that the disk gives counts.
+    """
     for path in (
         ("temperature", "critical_limit_max"),
         ("temperature", "op_limit_max"),
@@ -205,8 +212,8 @@ def _limit_celsius(answer: Mapping[str, Any]) -> float:
         if limit is not None and limit >= 40:
             return limit
     if _at(answer, "device", "protocol") == "NVMe":
-        return _USUAL_LIMIT_CELSIUS["nvme"]
-    return _USUAL_LIMIT_CELSIUS["rotating" if _number(answer, 10**6, "rotation_rate") else "solid"]
+        return None
+    return _ROTATING_LIMIT_CELSIUS if _number(answer, 10**6, "rotation_rate") else _SOLID_LIMIT_CELSIUS
 
 
 def _life_used(answer: Mapping[str, Any]) -> float | None:
