@@ -129,9 +129,9 @@ def _observe(
         measured_at=measured_at_ms / 1000,
     )
     occasion = Occasion(finding, measured_at_ms)
-    was_open, state = target.fault_id is not None, target.state
+    before = target.state.fault
     apply(work, record, target, _RULE, Observed(finding.status, finding.code), occasion)
-    if was_open and is_new and target.ticket is not None and target.state == state:
+    if is_new and before is not None and target.state.fault == before and target.ticket is not None:
         # More of the same: no step for the engine, news for whoever has the ticket.
         tell(work, target.ticket.id, TicketEventKind.RECODED, ENGINE, finding_document(occasion))
 
