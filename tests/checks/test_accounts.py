@@ -79,15 +79,17 @@ def test_who_is_administrator(bench: Any, root: Callable[..., None], tmp_path: P
         "Defaults env_reset\nroot ALL=(ALL:ALL) ALL\n%staff ALL=(ALL) NOPASSWD: ALL\n"
     )
     (tmp_path / "etc/sudoers.d").mkdir()
-    (tmp_path / "etc/sudoers.d/90-dora").write_text("dora ALL=(ALL) NOPASSWD:ALL\n")
+    (tmp_path / "etc/sudoers.d/90-dora").write_text(
+        "%admin ALL=(ALL) ALL\n%linux-admins ALL=(ALL) ALL\ndora ALL=(ALL) NOPASSWD:ALL\n"
+    )
     (tmp_path / "etc/sudoers.d/old.bak").write_text("carl ALL=(ALL) ALL\n")
     found = look(bench, tmp_path)["administrators"]
-    assert found.facts == {"administrators": "ann, bob, dora, root"}
-    assert found.metrics == {"administrators": 4.0}
+    assert found.facts == {"administrators": "%linux-admins, ann, bob, dora, root"}
+    assert found.metrics == {"administrators": 5.0}
     assert found.problem is None
-    found = look(bench, tmp_path, administrators=["a*", "DORA"])["administrators"]
+    found = look(bench, tmp_path, administrators=["a*", "DORA", "%*"])["administrators"]
     assert problem(found) == ("accounts.unexpected_administrator", "bob")
-    assert look(bench, tmp_path, administrators=["ann", "bob", "dora"])["administrators"].problem is None
+    assert look(bench, tmp_path, administrators=["ann", "bob", "dora", "%linux-*"])["administrators"].problem is None
 
 
 def test_a_second_root_is_critical(bench: Any, root: Callable[..., None], tmp_path: Path) -> None:

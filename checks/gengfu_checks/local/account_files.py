@@ -91,9 +91,12 @@ def administrators(
     names = {name for name in granted if not name.startswith("%")} - {"ALL", "root"}
     accounts = list(entries)
     for group in {*ADMINISTRATORS_GROUPS, *(name[1:] for name in granted if name.startswith("%"))}:
-        number, members = groups.get(group, (-1, ()))
-        names.update(members)
-        names.update(entry.name for entry in accounts if entry.gid == number)
+        if group in groups:
+            number, members = groups[group]
+            names.update(members)
+            names.update(entry.name for entry in accounts if entry.gid == number)
+        elif group not in ADMINISTRATORS_GROUPS:
+            names.add(f"%{group}")  # of a directory: who is in it is not known here
     names.update(entry.name for entry in accounts if entry.uid == 0)
     return names
 
