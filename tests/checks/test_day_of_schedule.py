@@ -50,7 +50,7 @@ def day(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Day:
     monkeypatch.setattr(icmp_echo, "LAST_WAIT_S", 0.1)
     monkeypatch.setattr(icmp_echo, "PING_INTERVAL_S", 0.005)
     kinds = {instance.check.kind.name for instance in instances(request.param)}
-    return run_day(request.param, 0.05, kinds=kinds - COSTLY)
+    return run_day(request.param, 0.02, kinds=kinds - COSTLY)
 
 
 def test_a_day_on_this_machine(day: Day) -> None:
