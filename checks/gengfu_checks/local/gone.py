@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from gengfu_checks.model import Context, Measurement
+from gengfu_checks.model import Context, Measurement, Status
 
 TELL_FOR_S = 3600.0
 MAX_ITEMS = 512
@@ -28,3 +28,12 @@ def with_gone(context: Context, measurements: Iterable[Measurement]) -> Iterator
             del seen[item]
         elif item not in present:
             yield Measurement(item)
+
+
+def with_gone_when_whole(context: Context, measurements: Iterable[Measurement]) -> Iterator[Measurement]:
+    """As `with_gone`, unless something is unknown: what could not be looked at may hold what seems to be gone."""
+    known = list(measurements)
+    if all(each.problem is None or each.problem.status is not Status.UNKNOWN for each in known):
+        return with_gone(context, known)
+    context.memory.setdefault("seen", {}).update(dict.fromkeys((each.item for each in known), context.monotonic()))
+    return iter(known)

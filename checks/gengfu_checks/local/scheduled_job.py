@@ -12,6 +12,7 @@ import psutil
 
 from gengfu_checks.codes import CHECK_NEEDS_RIGHTS, CHECK_PROGRAM_FAILED
 from gengfu_checks.local import cron_mail, scheduled_systemd, scheduled_windows
+from gengfu_checks.local.gone import with_gone_when_whole
 from gengfu_checks.local.programs import failed, find_program
 from gengfu_checks.local.scheduled_model import FAILED, NOT_SCHEDULED, RUNS_LONG, Job, measure_job, wanted
 from gengfu_checks.model import (
@@ -35,6 +36,10 @@ MAX_JOBS = 200
 
 def measure(context: Context) -> Iterator[Measurement]:
     """Yield a measurement for each job; nothing where nothing is scheduled."""
+    return with_gone_when_whole(context, _measurements(context))
+
+
+def _measurements(context: Context) -> Iterator[Measurement]:
     if psutil.LINUX:
         yield from _cron(context)
     jobs = wanted(_jobs(context), context.settings["ignore"])
