@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from fake_winreg import FakeWinreg
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gengfu_checks import software
 from gengfu_checks.local import windows_registry
@@ -134,6 +136,15 @@ def test_rpm_lines() -> None:
         Software("bash", "5.1.8-9.el9", "Rocky Enterprise Software Foundation", 1715000000.0, "rpm"),
         Software("openssl", "1:3.0.7-27.el9", "", None, "rpm"),
     ]
+
+
+@given(st.lists(st.one_of(st.binary(max_size=40), st.sampled_from([*DPKG.splitlines(), b""])).map(lambda b: b + b"\n")))
+def test_no_status_file_breaks_the_reader(lines: list[bytes]) -> None:
+    for found in parse_dpkg(lines, lambda _: None):
+        assert found.name.isprintable()
+        assert 1 <= len(found.name) <= software.MAX_NAME_CHARS
+    for found in parse_rpm(b"\t".join(lines).decode("utf-8", "surrogateescape")):
+        assert found.version.isprintable()
 
 
 @pytest.mark.parametrize(
