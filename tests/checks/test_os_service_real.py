@@ -144,3 +144,31 @@ def test_a_stopped_service_is_noticed_and_so_is_its_return(booted: Booted) -> No
     assert booted.look(units=["good"])["good.service"]["code"] == "os_service.not_running"
     booted.run("systemctl", "start", "good.service")
     assert booted.look(units=["good"])["good.service"]["code"] == "ok"
+
+
+SERVICE_RULES = """
+import json, sys
+from gengfu_checks.local.baseline import measure_rules
+from gengfu_checks.local.baseline_probe import Probe
+from gengfu_checks.standards.rules import read_rule
+
+rules = [read_rule({"id": f"r{i}", "reason": "why", **rule}) for i, rule in enumerate(json.loads(sys.argv[1]))]
+results = measure_rules(rules, (), Probe("linux", {}), "info", 0.0)
+print(json.dumps([(r.word, (r.problem.facts if r.problem else r.facts)["found"]) for r in results]))
+"""
+
+
+def test_rules_of_a_standard_see_which_services_run(booted: Booted) -> None:
+    rules = [
+        {"kind": "service_running", "names": ["nowhere", "good"]},
+        {"kind": "service_running", "names": ["stopped", "nowhere"]},
+        {"kind": "service_stopped", "names": ["stopped", "nowhere", "bad"]},
+        {"kind": "service_stopped", "names": ["good.service"]},
+    ]
+    done = booted.run(sys.executable, "-c", SERVICE_RULES, json.dumps(rules))
+    assert json.loads(done.stdout) == [
+        ["compliant", "good active"],
+        ["deviating", "stopped inactive"],
+        ["compliant", "stopped inactive, bad failed"],
+        ["deviating", "good.service active"],
+    ], done.stderr
