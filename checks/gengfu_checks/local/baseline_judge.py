@@ -171,9 +171,11 @@ def _is_at_least(software: Software, version: str) -> bool:
 
 def _judge_setting(rule: Rule, setting: Setting) -> Verdict:
     value = setting.value if setting.value is not None else rule.wants.get("default")
-    shown = NOTHING if value is None else WITHHELD if setting.is_secret else plain(text_of(value), MAX_SHOWN_CHARS)
+    shown = NOTHING if value is None else plain(text_of(value), MAX_SHOWN_CHARS)
     if setting.value is None and value is not None:
         shown = f"{NOTHING} ({shown})"
+    elif setting.is_secret and value is not None:
+        shown = WITHHELD
     complies = value is not None and _fits(value, rule.wants)
     return Verdict(complies, _named(rule), _expected(rule.wants), shown)
 

@@ -84,7 +84,7 @@ class Probe:
             case "file_setting":
                 return _file_setting(rule.wants)
             case "sysctl":
-                return Setting(_sysctl(rule.wants["key"], self.system))
+                return _sysctl(rule.wants["key"], self.system)
             case "registry_value":
                 return _registry_value(rule.wants["key"], rule.wants["name"])
             case "macos_default":
@@ -225,14 +225,18 @@ def _is_private(path: Path) -> bool:
         return True
 
 
-def _sysctl(key: str, system: str) -> str | None:
+def _sysctl(key: str, system: str) -> Setting:
     if system == "linux":
         path = PROC_SYS / (key if "/" in key else key.replace(".", "/"))
-        text = read_small_text(path)
-        return None if text is None else " ".join(text.split())
+        try:
+            text = read_small_text(path)
+        except OSError as error:
+            raise _not_usable(f"{path}: {error.strerror}") from error
+        return Setting(None) if text is None else Setting(" ".join(text.split()), _is_private(path))
     program = find_program("sysctl") or "/usr/sbin/sysctl"
     output = run_program([program, "-n", key], PROGRAM_TIMEOUT_S, MAX_OUTPUT_BYTES)
-    return " ".join(output.stdout.decode("utf-8", "replace").split()) if output.exit_code == 0 else None
+    text = " ".join(output.stdout.decode("utf-8", "replace").split())
+    return Setting(text if output.exit_code == 0 else None, _is_secret(key))
 
 
 def _registry_value(key: str, name: str) -> Setting:
@@ -253,7 +257,8 @@ def _macos_default(domain: str, key: str) -> Setting:
     # A domain that is not there is exported as an empty dictionary; see defaults(1).
     answer = run_plist([program, "export", domain, "-"], PROGRAM_TIMEOUT_S)
     value = answer.get(key) if isinstance(answer, dict) else None
-    return Setting(value if isinstance(value, (str, int, float, bool)) else None, _is_secret(key))
+    is_secret = _is_secret(key) or _is_private(Path(f"{domain}.plist"))
+    return Setting(value if isinstance(value, (str, int, float, bool)) else None, is_secret)
 
 
 def _units(names: list[str]) -> Services:
