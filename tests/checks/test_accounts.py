@@ -133,7 +133,8 @@ def test_the_length_that_pwquality_asks_for(bench: Any, root: Callable[..., None
     (tmp_path / "etc/security/pwquality.conf").write_text("# minlen = 20\n")
     assert problem(look(bench, tmp_path, min_password_length=10)["passwords"])[0] == "accounts.password_policy"
     (tmp_path / "etc/security/pwquality.conf").write_text("# minlen = 8\nminlen = 12\n")
-    assert look(bench, tmp_path, min_password_length=10)["passwords"].problem is None
+    assert look(bench, tmp_path, min_password_length=12)["passwords"].problem is None
+    assert problem(look(bench, tmp_path, min_password_length=13)["passwords"])[0] == "accounts.password_policy"
 
 
 def record(kind: int, user: str, seconds: int, pid: int = 7) -> str:

@@ -240,7 +240,8 @@ def test_any_text_is_survived(tmp_path_factory: pytest.TempPathFactory, text: st
 def test_lock_within(found: Lock, within_s: float, expected: str) -> None:
     measured = judge_lock(found, within_s)
     assert code(measured) == expected
-    assert measured.metrics["locks"] == float(found.after_s is not None)
+    after = {} if found.after_s is None else {"lock_after_seconds": found.after_s}
+    assert measured.metrics == {"locks": float(found.after_s is not None), **after}
     assert measured.facts["enforced"] is found.enforced
 
 
