@@ -138,6 +138,7 @@ def test_this_machines_software(requires_program: Callable[[str, str], str]) -> 
         ("{broken", {"key": "X", "format": "json", "equals": True}, ("unknown", None, None)),
         ("[a]\nX=1\n[b]\nX=2\n", {"key": "X", "format": "ini", "section": "b", "equals": 2}, ("compliant", None, "2")),
         ("bind_password=abc\n", {"key": "bind_password", "equals": ""}, ("deviating", '""', "***")),
+        ("PermitEmptyPasswords yes\n", {"key": "PermitEmptyPasswords", "equals": "no"}, ("deviating", "no", "yes")),
     ],
 )
 def test_settings_in_files(

@@ -41,6 +41,7 @@ PROC_SYS = Path("/proc/sys")
 _CHUNK_BYTES = 1024 * 1024
 _WILDCARD = re.compile(r"[*?\[]")
 _SECRET = re.compile(r"passw|passphrase|secret|token|credential|private|community|(^|[^a-z])(key|pwd)$", re.IGNORECASE)
+_SWITCHES = frozenset(("yes", "no", "true", "false", "on", "off", "0", "1"))
 _RUNNING_UNITS = frozenset(("active", "reloading", "refreshing"))
 _NO_UNIT = "not-found"
 
@@ -192,7 +193,7 @@ def _file_setting(wants: Mapping[str, Any]) -> Setting:
         except ValueError as error:
             raise _not_usable(f"{path}: {form}") from error
         if value is not None:
-            found = Setting(value, _is_secret(key) or _is_private(path))
+            found = Setting(value, _is_secret(key, value) or _is_private(path))
             if is_first:
                 break
     return found
@@ -213,8 +214,9 @@ def _fitting(pattern: str) -> list[Path]:
     return [path.parent / name for name in islice(shown, MAX_SETTING_FILES)]
 
 
-def _is_secret(name: str) -> bool:
-    return _SECRET.search(name) is not None
+def _is_secret(name: str, value: object) -> bool:
+    """Whether a value is named like a secret; switches (PermitEmptyPasswords no) are none."""
+    return _SECRET.search(name) is not None and str(value).casefold() not in _SWITCHES
 
 
 def _is_private(path: Path) -> bool:
@@ -236,7 +238,7 @@ def _sysctl(key: str, system: str) -> Setting:
     program = find_program("sysctl") or "/usr/sbin/sysctl"
     output = run_program([program, "-n", key], PROGRAM_TIMEOUT_S, MAX_OUTPUT_BYTES)
     text = " ".join(output.stdout.decode("utf-8", "replace").split())
-    return Setting(text if output.exit_code == 0 else None, _is_secret(key))
+    return Setting(text if output.exit_code == 0 else None, _is_secret(key, text))
 
 
 def _registry_value(key: str, name: str) -> Setting:
@@ -249,7 +251,7 @@ def _registry_value(key: str, name: str) -> Setting:
         raise needs_rights("read access", key) from error
     if isinstance(value, list):
         value = ", ".join(value)
-    return Setting(value.hex() if isinstance(value, bytes) else value, _is_secret(name))
+    return Setting(value.hex() if isinstance(value, bytes) else value, _is_secret(name, value))
 
 
 def _macos_default(domain: str, key: str) -> Setting:
@@ -257,7 +259,7 @@ def _macos_default(domain: str, key: str) -> Setting:
     # A domain that is not there is exported as an empty dictionary; see defaults(1).
     answer = run_plist([program, "export", domain, "-"], PROGRAM_TIMEOUT_S)
     value = answer.get(key) if isinstance(answer, dict) else None
-    is_secret = _is_secret(key) or _is_private(Path(f"{domain}.plist"))
+    is_secret = _is_secret(key, value) or _is_private(Path(f"{domain}.plist"))
     return Setting(value if isinstance(value, (str, int, float, bool)) else None, is_secret)
 
 
