@@ -24,6 +24,7 @@ BUILT_IN: dict[str, tuple[str, str | None]] = {
     "boot_time": ("gengfu_checks.local.boot_time", None),
     "certificates": ("gengfu_checks.local.certificates", None),
     "clock": ("gengfu_checks.local.clock", None),
+    "containers": ("gengfu_checks.local.containers", None),
     "cpu": ("gengfu_checks.local.cpu", None),
     "cpu_throttling": ("gengfu_checks.local.cpu_throttling", None),
     "crashes": ("gengfu_checks.local.crashes", None),
