@@ -29,7 +29,7 @@ from gengfu_collector.fleet.toml_table import Table, shown, unknown_word
 from gengfu_proto.convert.plan import decode_plan, encode_plan
 
 EXCEPTION_KEYS = ("standard", "rules", "assets", "match", "owner", "until", "reason")
-MAX_EXCEPTIONS = 5_000
+MAX_EXCEPTIONS = 2_000
 MAX_BYTES_A_MACHINE = 64 * 1024
 
 _NAME = "asset name"  # no label is called that
@@ -123,7 +123,9 @@ def with_exceptions(orders: AssetOrders, exemptions: Sequence[Exemption]) -> Ass
         is_changed = check.kind == CHECK_KIND and texts
         checks.append(replace(check, settings={**check.settings, "exceptions": texts}) if is_changed else check)
     wire = encode_plan(replace(orders.plan, checks=tuple(checks)))
-    return replace(orders, plan=decode_plan(wire), wire=wire)
+    # Not the decoded plan: thousands of machines share the texts of one.
+    plan = replace(orders.plan, checks=tuple(checks), version=decode_plan(wire).version)
+    return replace(orders, plan=plan, wire=wire)
 
 
 def _until(table: Table) -> date:

@@ -61,7 +61,7 @@ class Inspection:
         self._labels = sorted({key for profile in profiles for key in profile.match if key != CLASS})
         self._fitting = lru_cache(maxsize=MAX_KEPT_ASSETS)(self._find_fitting)
         self._orders = lru_cache(maxsize=MAX_KEPT_ORDERS)(lambda chosen: orders(chosen, zone, fill))
-        self._excepted = lru_cache(maxsize=MAX_KEPT_ORDERS)(
+        self._excepted = lru_cache(maxsize=MAX_KEPT_ASSETS)(
             lambda chosen, excepted: with_exceptions(self._orders(chosen), excepted)
         )
 
