@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from gengfu_checks.errors import CannotMeasure
+from gengfu_checks.local import programs
 from gengfu_checks.local.programs import find_program, run_program
 
 
@@ -140,3 +142,18 @@ def test_programs_are_found_in_the_order_of_the_folders(tmp_path: Path) -> None:
 def test_only_names_are_looked_for(name: str) -> None:
     with pytest.raises(ValueError, match="not the name"):
         find_program(name)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"), [("sleep 1000", "did not end within 0.5 s"), ("yes", "printed more than 1000 bytes")]
+)
+def test_bounds_hold_where_pipes_cannot_be_waited_for(
+    script: Path, monkeypatch: pytest.MonkeyPatch, body: str, said: str
+) -> None:
+    """As on Windows, where this cannot run: a thread reads, and the program alone is killed."""
+    program = make(script, f"exec {body}")
+    monkeypatch.setattr(programs, "psutil", SimpleNamespace(WINDOWS=True))
+    with pytest.raises(CannotMeasure) as caught:
+        run_program((program,), 0.5, 1000)
+    assert caught.value.facts["reason"] == said
+    assert run_program((make(script, "echo all; exit 3"),), 20.0, 1000) == programs.Output(3, b"all\n")

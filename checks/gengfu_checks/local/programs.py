@@ -8,10 +8,14 @@ import re
 import selectors
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import psutil
 
 from gengfu_checks.codes import CHECK_PROGRAM_FAILED
 from gengfu_checks.errors import CannotMeasure
@@ -20,7 +24,13 @@ from gengfu_checks.errors import CannotMeasure
 FOLDERS = (Path("/usr/bin"), Path("/bin"), Path("/usr/sbin"), Path("/sbin"))
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
-_ENVIRONMENT = {"LC_ALL": "C", "PATH": ":".join(map(str, FOLDERS))}
+# Windows starts next to nothing without the name of its own folder.
+_ENVIRONMENT = {"LC_ALL": "C", "PATH": ":".join(map(str, FOLDERS))} | {
+    name: os.environ[name] for name in ("SYSTEMROOT", "TEMP") if psutil.WINDOWS and name in os.environ
+}
+_APART: dict[str, Any] = {"start_new_session": True}
+if psutil.WINDOWS:
+    _APART = {"creationflags": getattr(subprocess, "CREATE_NO_WINDOW", 0)}
 _CHUNK_BYTES = 65536
 _REAP_S = 1.0
 
@@ -66,12 +76,13 @@ def run_program(argv: Sequence[str], timeout_s: float, max_output_bytes: int, *,
             bufsize=0,
             cwd="/",
             env=_ENVIRONMENT,
-            start_new_session=True,
+            **_APART,
         )
     except OSError as error:
         raise failed(argv[0], f"cannot be started: {error.strerror}") from error
     try:
-        stdout = _read_all(process, deadline, max_output_bytes)
+        read = _read_in_thread if psutil.WINDOWS else _read_all
+        stdout = read(process, deadline, max_output_bytes)
         is_cut = len(stdout) > max_output_bytes
         if not is_cut:
             process.wait(max(0.0, deadline - time.monotonic()))
@@ -107,13 +118,33 @@ def _read_all(process: subprocess.Popen[bytes], deadline: float, max_output_byte
                 return b"".join(parts)
 
 
+def _read_in_thread(process: subprocess.Popen[bytes], deadline: float, max_output_bytes: int) -> bytes:
+    """The same where a pipe cannot be waited for. A thread that is left behind ends with the program."""
+    assert process.stdout is not None
+    stream = process.stdout
+    parts: list[bytes] = []
+
+    def read() -> None:
+        with stream:
+            while sum(map(len, parts)) <= max_output_bytes and (part := stream.read(_CHUNK_BYTES)):
+                parts.append(part)
+
+    thread = threading.Thread(target=read, name="output of a program", daemon=True)
+    thread.start()
+    thread.join(max(0.0, deadline - time.monotonic()))
+    if thread.is_alive():
+        raise subprocess.TimeoutExpired(process.args, 0.0)
+    return b"".join(parts)
+
+
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Kill the process group of a program that has not ended and reap it."""
     assert process.stdout is not None
-    process.stdout.close()
+    if not psutil.WINDOWS:
+        process.stdout.close()
     if process.returncode is not None:
         return  # reaped: its number may already be another's
     with contextlib.suppress(PermissionError):  # it changed its user; nobody reads its output any more
-        os.killpg(process.pid, signal.SIGKILL)
+        process.kill() if psutil.WINDOWS else os.killpg(process.pid, signal.SIGKILL)
     with contextlib.suppress(subprocess.TimeoutExpired):  # stuck in the kernel; dies when that lets go
         process.wait(_REAP_S)
