@@ -20,7 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gengfu_checks.local import updates, updates_desktop
-from gengfu_checks.local.updates import CHECK, remembered
+from gengfu_checks.local.asked_seldom import asked_seldom
+from gengfu_checks.local.updates import ASK_AGAIN_S, CHECK
 from gengfu_checks.local.updates_desktop import collect_mac, mac_state, windows_state
 from gengfu_checks.local.updates_state import FIRST_SEEN, Pending, State, judge, named
 from gengfu_checks.local.utc_time import utc_s
@@ -135,7 +136,7 @@ def test_an_answer_is_kept_until_something_changes_and_a_day_at_most(bench: Any)
         return state()
 
     def run(fingerprint: tuple[object, ...]) -> int:
-        remembered(instance.context(), fingerprint, ask)
+        asked_seldom(instance.context(), ASK_AGAIN_S, ask, fingerprint)
         return len(asked)
 
     assert [run((1,)), run((1,)), run((2,)), run((2,))] == [1, 1, 2, 2]
@@ -149,11 +150,11 @@ def test_an_answer_that_failed_is_asked_for_again(bench: Any) -> None:
     def fail() -> State:
         raise OSError("no answer")
 
-    remembered(instance.context(), (1,), state)
+    asked_seldom(instance.context(), ASK_AGAIN_S, state, (1,))
     with pytest.raises(OSError, match="no answer"):
-        remembered(instance.context(), (2,), fail)
+        asked_seldom(instance.context(), ASK_AGAIN_S, fail, (2,))
     with pytest.raises(OSError, match="no answer"):
-        remembered(instance.context(), (1,), fail)
+        asked_seldom(instance.context(), ASK_AGAIN_S, fail, (1,))
 
 
 SECURITY_ID = "0fa1201d-4330-4fa8-8ae9-b877473b6441"

@@ -281,7 +281,7 @@ UPDATEINFO = """<?xml version="1.0" encoding="UTF-8"?>
 @pytest.fixture(scope="module")
 def rpm_root(tmp_path_factory: pytest.TempPathFactory, requires_program: Callable[[str, str], str]) -> Rpm:
     """alpha and beta 1.0 installed, 1.1 of both in the archive, alpha with an advisory; lists fetched by makecache."""
-    dnf, rpm, build = (requires_program(name, f"apt-get install {name}") for name in ("dnf", "rpm", "rpmbuild"))
+    dnf, rpm, build = (requires_program(n, "apt-get install dnf rpm") for n in ("dnf", "rpm", "rpmbuild"))
     create, modify = (
         requires_program(f"{name}_c", "apt-get install createrepo-c") for name in ("createrepo", "modifyrepo")
     )

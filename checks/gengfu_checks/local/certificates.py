@@ -19,6 +19,7 @@ import psutil
 
 from gengfu_checks.codes import CHECK_NEEDS_RIGHTS, CHECK_PROGRAM_FAILED
 from gengfu_checks.errors import CannotMeasure, SettingError
+from gengfu_checks.local.asked_seldom import asked_seldom
 from gengfu_checks.local.certificate_file import Certificate, certificates_in, count_in
 from gengfu_checks.local.file_age import Budget, find, parse_path
 from gengfu_checks.local.gone import with_gone_when_whole
@@ -76,6 +77,8 @@ MAX_CHAIN = 8
 """A file with more certificates is a bundle of what is trusted."""
 MAX_OUTPUT_BYTES = 4 * 1024 * 1024
 NOT_YET_SLACK_S = 86400.0
+ASK_WINDOWS_AGAIN_S = 3600.0
+"""Starting PowerShell costs more than all the rest."""
 SHARE_OF_LIFE = 0.25
 """With more of its life than this left no certificate is told: those that live for days are renewed late on purpose."""
 
@@ -155,7 +158,8 @@ def _measurements(context: Context) -> Iterator[Measurement]:
     timeout_s = context.deadline_s * 0.8
     store: list[Found] = []
     if psutil.WINDOWS:
-        store = in_store(windows_certificates(powershell_rows(PIPELINE, timeout_s)))
+        rows = asked_seldom(context, ASK_WINDOWS_AGAIN_S, lambda: powershell_rows(PIPELINE, timeout_s))
+        store = in_store(windows_certificates(rows))
     elif psutil.MACOS:
         store = in_store(_keychain(timeout_s))
     for found in store[:MAX_FILES]:

@@ -7,11 +7,13 @@ of users' own sessions and Microsoft's own tasks are not looked at.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import psutil
 
 from gengfu_checks.codes import CHECK_NEEDS_RIGHTS, CHECK_PROGRAM_FAILED
 from gengfu_checks.local import cron_mail, scheduled_systemd, scheduled_windows
+from gengfu_checks.local.asked_seldom import asked_seldom
 from gengfu_checks.local.gone import with_gone_when_whole
 from gengfu_checks.local.programs import failed, find_program
 from gengfu_checks.local.scheduled_model import FAILED, NOT_SCHEDULED, RUNS_LONG, Job, measure_job, wanted
@@ -32,6 +34,8 @@ TOO_MANY = "scheduled_job.too_many"
 
 CRON_ITEM = "cron mail"
 MAX_JOBS = 200
+ASK_WINDOWS_AGAIN_S = 3600.0
+"""Asking for every task costs seconds of CPU."""
 
 
 def measure(context: Context) -> Iterator[Measurement]:
@@ -52,7 +56,8 @@ def _measurements(context: Context) -> Iterator[Measurement]:
 def _jobs(context: Context) -> list[Job]:
     timeout_s = context.deadline_s * 0.9
     if psutil.WINDOWS:
-        return scheduled_windows.jobs(timeout_s, context.now())
+        ask = partial(scheduled_windows.jobs, timeout_s, context.now())
+        return asked_seldom(context, ASK_WINDOWS_AGAIN_S, ask)
     if not psutil.LINUX or not scheduled_systemd.SYSTEMD_RUNNING.is_dir():
         return []
     systemctl = find_program("systemctl")

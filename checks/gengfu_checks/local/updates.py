@@ -7,8 +7,6 @@ fetched, for a day at most. Where the keeper of the software cannot be asked, no
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import psutil
 
 from gengfu_checks.codes import CHECK_PROGRAM_FAILED
 from gengfu_checks.local import os_release, updates_apt, updates_desktop, updates_rpm
+from gengfu_checks.local.asked_seldom import asked_seldom
 from gengfu_checks.local.programs import failed, find_program
 from gengfu_checks.local.updates_state import INTERRUPTED, NO_LISTS, State, judge
 from gengfu_checks.model import CheckKind, Context, Measurement, Metric, Threshold
@@ -29,14 +28,13 @@ DPKG_STATUS = Path("/var/lib/dpkg/status")
 ASK_AGAIN_S = 24 * 3600.0
 
 _DAY_S = 86400.0
-Fingerprint = tuple[object, ...]
 
 
 def measure(context: Context) -> list[Measurement]:
     """Return the one item, or nothing where no known program keeps the software."""
     timeout_s = context.deadline_s * 0.9
     if psutil.WINDOWS:
-        state = remembered(context, (), lambda: updates_desktop.collect_windows(timeout_s))
+        state = asked_seldom(context, ASK_AGAIN_S, lambda: updates_desktop.collect_windows(timeout_s))
     elif psutil.MACOS:
         state = updates_desktop.collect_mac()
     elif DPKG_STATUS.exists():
@@ -55,9 +53,11 @@ def measure(context: Context) -> list[Measurement]:
 def measure_apt(context: Context, apt: updates_apt.Apt) -> Measurement:
     """Measure a system of dpkg and apt."""
     timeout_s = context.deadline_s * 0.9
-    state = remembered(
-        context, updates_apt.fingerprint(apt), lambda: updates_apt.collect(apt, timeout_s, context.now())
-    )
+
+    def ask() -> State:
+        return updates_apt.collect(apt, timeout_s, context.now())
+
+    state = asked_seldom(context, ASK_AGAIN_S, ask, updates_apt.fingerprint(apt))
     measurement = judge(state, context.keep, context.now())
     if os_release.has_ended(context.now()):  # its archive stands still for ever, and os_release tells why
         return replace(measurement, unjudged=frozenset(("archive_age_seconds",)))
@@ -67,20 +67,12 @@ def measure_apt(context: Context, apt: updates_apt.Apt) -> Measurement:
 def measure_rpm(context: Context, rpm: updates_rpm.Rpm) -> Measurement:
     """Measure a system of rpm and dnf."""
     timeout_s = context.deadline_s * 0.9
-    state = remembered(context, updates_rpm.fingerprint(rpm), lambda: updates_rpm.collect(rpm, timeout_s))
+
+    def ask() -> State:
+        return updates_rpm.collect(rpm, timeout_s)
+
+    state = asked_seldom(context, ASK_AGAIN_S, ask, updates_rpm.fingerprint(rpm))
     return judge(state, context.keep, context.now())
-
-
-def remembered(context: Context, fingerprint: Fingerprint, ask: Callable[[], State]) -> State:
-    """The last answer while nothing has changed since, for a day at most; an answer that failed is not kept."""
-    asked_s: float = context.memory.get("asked_s", -math.inf)
-    if context.memory.get("fingerprint") != fingerprint or context.monotonic() - asked_s >= ASK_AGAIN_S:
-        context.memory.pop("fingerprint", None)
-        context.memory["state"] = ask()
-        context.memory["fingerprint"] = fingerprint
-        context.memory["asked_s"] = context.monotonic()
-    state: State = context.memory["state"]
-    return state
 
 
 def usable() -> str | None:
