@@ -22,8 +22,6 @@ ENTRIES = [
 ]
 TARGET = "/sys/class/dmi/id/product_serial"
 UNREAD = [UnreadCategory("machine", "check.needs_rights", {"needs": "root", "target": TARGET})]
-    UnreadCategory("machine", "check.needs_rights", {"needs": "root", "target": "/sys/class/dmi/id/product_serial"})
-]
 
 
 @pytest.fixture(scope="module")
