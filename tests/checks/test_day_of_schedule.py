@@ -30,6 +30,7 @@ EXPLAINED = {
     "cpu.busy": "the same",
     "memory.low": "the same",
     "firewall.off": "no firewall is set up here; on a terminal that is worth a ticket",
+    "gateway_latency.silent": "some virtual networks stop answering pings after a while",
     "uptime.reboot_pending": "packages were installed after the start",
     "disk.nearly_full": "true of the machine that runs the tests",
 }
@@ -48,7 +49,6 @@ def day(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Day:
     """A day of each class."""
     monkeypatch.setattr(icmp_echo, "INTERVAL_S", 0.005)
     monkeypatch.setattr(icmp_echo, "LAST_WAIT_S", 0.1)
-    monkeypatch.setattr(icmp_echo, "PING_INTERVAL_S", 0.005)
     kinds = {instance.check.kind.name for instance in instances(request.param)}
     return run_day(request.param, 0.02, kinds=kinds - COSTLY)
 

@@ -72,9 +72,19 @@ def test_what_silence_means(
     instance = bench(CHECK)
     if answered_before:
         look(instance, FINE)
+        instance.later(3600)
     found = look(instance, echo, is_there)
     assert (found.status.word, found.code) == (status, code)
     assert found.metrics == {"answering": 0.0}
+
+
+def test_a_gateway_that_answers_at_times_is_no_fault(bench: Any) -> None:
+    instance = bench(CHECK)
+    codes = []
+    for echo in (FINE, NONE, NONE, FINE, NONE):
+        codes.append(look(instance, echo).code)
+        instance.later(1700)
+    assert codes == ["ok", "gateway_latency.not_measured", "gateway_latency.not_measured", "ok", codes[1]]
 
 
 def test_another_gateway_has_promised_nothing(bench: Any) -> None:
@@ -185,7 +195,7 @@ def sh(*lines):
         subprocess.run(line.format(peer=peer).split(), check=True, stdout=subprocess.DEVNULL)
 
 def look(packets=8):
-    settings = resolve_settings(CHECK, {"packets": packets})
+    settings = resolve_settings(CHECK, {"packets": packets, "silent_after": 0.0})
     context = Context(settings, memory, time.time, time.monotonic, CHECK.timeout_s)
     found = [judge(CHECK.name, m, CHECK.thresholds, None, 0.0) for m in CHECK.measure(context)]
     return [[f.code, dict(f.facts), dict(f.metrics)] for f in found]

@@ -1,8 +1,9 @@
 """Round trip and loss to the default gateway (IPv4, Linux).
 
 Whether the gateway is there at all is what the check `network` tells, by ARP. This one says how well it can be reached,
-so that one fact is not two tickets: a gateway that is gone is `unknown` here. Many gateways never answer ICMP, which is
-no fault; one that did and stopped, while it is still there, is worth a warning. Nothing is measured without a gateway.
+so that one fact is not two tickets: a gateway that is gone is `unknown` here. Many gateways never answer ICMP, or limit
+it, which is no fault; one that did and has stopped for long, while it is still there, is worth a warning. Nothing is
+measured without a gateway.
 """
 
 from __future__ import annotations
@@ -55,13 +56,15 @@ def measure_gateway(context: Context, system: System) -> Iterator[Measurement]:
     echo = system.echo(route.address, context.settings["packets"], context.deadline_s * 0.6)
     memory = context.memory
     if memory.get("address") != route.address:
-        memory.update(address=route.address, answered=False, window=[])
+        memory.update(address=route.address, answered_s=None, window=[])
     if echo is None or echo.round_trip_s is None:
-        is_there = system.is_there(route)
-        problem = silence(echo is not None, memory["answered"], is_there)
+        answered_s: float | None = memory["answered_s"]
+        silent_s = None if answered_s is None else context.monotonic() - answered_s
+        is_long = silent_s is not None and silent_s >= context.settings["silent_after"]
+        problem = silence(echo is not None, silent_s is not None, is_long, system.is_there(route))
         yield Measurement("", {"answering": 0.0}, facts, problem)
         return
-    memory["answered"] = True
+    memory["answered_s"] = context.monotonic()
     memory["window"] = [*memory["window"], echo][-WINDOW_RUNS:]
     metrics = {"answering": 1.0, "round_trip_seconds": echo.round_trip_s}
     if len(memory["window"]) == WINDOW_RUNS:
@@ -69,15 +72,17 @@ def measure_gateway(context: Context, system: System) -> Iterator[Measurement]:
     yield Measurement("", metrics, facts)
 
 
-def silence(could_ask: bool, answered_before: bool, is_there: bool | None) -> Problem | None:
-    """What it means that no echo came back."""
+def silence(could_ask: bool, answered_before: bool, is_long: bool, is_there: bool | None) -> Problem | None:
+    """What it means that no echo came back; `is_long` is how long that has been so since the gateway last answered."""
     if is_there is False:
         return Problem(Status.UNKNOWN, NOT_MEASURED, {"reason": "the gateway is not there (see the check network)"})
     if not could_ask:
         needs = "a group of net.ipv4.ping_group_range, or the program ping"
         return Problem(Status.UNKNOWN, CHECK_NEEDS_RIGHTS, {"needs": needs, "target": "ICMP"})
-    if answered_before:
+    if is_long:
         return Problem(Status.WARNING, SILENT)
+    if answered_before:
+        return Problem(Status.UNKNOWN, NOT_MEASURED, {"reason": "the gateway has stopped answering lately"})
     reason = "the gateway does not answer, and this link has no ARP"
     return None if is_there else Problem(Status.UNKNOWN, NOT_MEASURED, {"reason": reason})
 
@@ -111,7 +116,15 @@ CHECK = CheckKind(
         Metric("loss_ratio", f"Share of echo requests without an answer over the last {WINDOW_RUNS} runs"),
     ),
     codes=(SILENT, NOT_MEASURED, CHECK_NEEDS_RIGHTS),
-    settings=(Setting("packets", SettingType.INTEGER, "echo requests of one run, ten a second", 20, minimum=2),),
+    settings=(
+        Setting("packets", SettingType.INTEGER, "echo requests of one run, four a second", 20, minimum=2),
+        Setting(
+            "silent_after",
+            SettingType.DURATION,
+            "report a gateway that used to answer and has not for this long",
+            "1h",
+        ),
+    ),
     thresholds=(
         Threshold("loss_ratio", "gateway_latency.loss", warning=0.05, hysteresis=0.02),
         Threshold("round_trip_seconds", "gateway_latency.slow", warning=0.1, hysteresis=0.02),

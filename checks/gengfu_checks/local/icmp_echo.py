@@ -17,10 +17,9 @@ from dataclasses import dataclass, field
 from gengfu_checks.errors import CannotMeasure
 from gengfu_checks.local.programs import find_program, run_program
 
-INTERVAL_S = 0.1
+INTERVAL_S = 0.25
+"""Not less: many gateways answer only so many a second, and what they pass over looks like loss."""
 LAST_WAIT_S = 1.0
-PING_INTERVAL_S = 0.2
-"""The least that `ping` lets ordinary users ask for."""
 
 _ECHO_REQUEST, _ECHO_REPLY = 8, 0
 _HEADER = struct.Struct(">BBHHH")
@@ -113,7 +112,7 @@ def _by_program(address: str, packets: int, deadline_s: float) -> Echo | None:
     program = find_program("ping")
     if program is None:
         return None
-    argv = [program, "-n", "-q", "-c", str(packets), "-i", str(PING_INTERVAL_S), "-W", "1", address]
+    argv = [program, "-n", "-q", "-c", str(packets), "-i", str(INTERVAL_S), "-W", "1", address]
     try:
         output = run_program(argv, deadline_s, _MAX_OUTPUT_BYTES)
     except CannotMeasure:

@@ -1,6 +1,7 @@
 """Print queues of the Windows spooler, by Get-Printer and Get-PrintJob (module PrintManagement).
 
-Queues that are connections to a print server are left to that server. Written after the documentation of Microsoft:
+Queues that are connections to a print server are left to that server, and those that a remote desktop session brings
+along (ports TS001, TS002 ...) to the machine of that session. Written after the documentation of Microsoft:
 Win32_Service (StartMode, State), Get-Printer, Get-PrintJob, and the bits of PRINTER_INFO_2 and JOB_INFO_2.
 """
 
@@ -18,7 +19,7 @@ PIPELINE = (
     "Get-CimInstance -ClassName Win32_Service -Filter \"Name='Spooler'\" | Select-Object State,StartMode,"
     "@{n='Queues';e={@(Get-ChildItem 'HKLM:\\SYSTEM\\CurrentControlSet\\Control\\Print\\Printers').Count}};"
     "if((Get-Service -Name Spooler).Status -eq 'Running'){"
-    "$printers=@(Get-Printer | Where-Object {$_.Type -eq 'Local'});"
+    "$printers=@(Get-Printer | Where-Object {$_.Type -eq 'Local' -and $_.PortName -notmatch '^TS\\d+$'});"
     "$printers | Select-Object @{n='Printer';e={$_.Name}},@{n='Status';e={[int]$_.PrinterStatus}},"
     "@{n='Jobs';e={[int]$_.JobCount}};"
     "$printers | Where-Object {$_.JobCount -gt 0} | Get-PrintJob | Select-Object @{n='JobOf';e={$_.PrinterName}},"
