@@ -46,8 +46,9 @@ def measured(
 
 
 def told(result: Result) -> tuple[str, object, object]:
-    facts = result.problem.facts if result.problem else result.facts
-    return result.word, facts.get("expected"), facts.get("found")
+    if result.problem is None:
+        return result.word, None, result.facts["found"]
+    return result.word, result.problem.facts.get("expected"), result.problem.facts.get("found")
 
 
 @pytest.fixture

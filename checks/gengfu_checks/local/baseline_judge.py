@@ -105,7 +105,7 @@ def judge_rule(rule: Rule, evidence: Evidence) -> Verdict:
 def result_of(rule: Rule, verdict: Verdict, waiver: Waiver | None, severity: str) -> Result:
     """Return the result of a verdict; `severity` holds for rules that give none."""
     if verdict.complies:
-        return Result(rule, None, {"what": verdict.what, "found": verdict.found})
+        return Result(rule, None, {"what": verdict.what, "expected": verdict.expected, "found": verdict.found})
     facts: dict[str, Fact] = {
         "rule": rule.id,
         "what": verdict.what,
