@@ -264,4 +264,4 @@ def test_a_real_gateway(unshare: str, requires_program: Callable[[str, str], str
         assert found[name][0][2]["answering"] == 1.0
     assert found["never answers"][0][2] == {"answering": 0.0}
     assert found["slow"][0][2]["round_trip_seconds"] >= 0.15
-    assert found["lossy"][0][2]["loss_ratio"] == 0.25
+    assert 0.25 <= found["lossy"][0][2]["loss_ratio"] < 1.0

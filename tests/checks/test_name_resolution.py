@@ -131,7 +131,7 @@ def test_numbers_and_ports_cannot_be_guessed(start: Start) -> None:
 
 def test_a_silent_server_beside_one_that_answers(bench: Any, start: Start) -> None:
     servers = start(fine, silent)
-    found = look(bench(CHECK, **QUICK), ["127.0.0.1", "127.0.0.2", "127.0.0.3"], servers[0].port)
+    found = look(bench(CHECK, answer_within="1s"), ["127.0.0.1", "127.0.0.2", "127.0.0.3"], servers[0].port)
     bad = ("warning", "name_resolution.server_silent")
     assert codes(found) == {"": OK, "127.0.0.1": OK, "127.0.0.2": bad, "127.0.0.3": bad}
     assert found["127.0.0.2"].facts == {"reason": "no answer"}
@@ -150,9 +150,10 @@ def test_where_no_server_ever_answered_nothing_is_claimed(bench: Any, start: Sta
 
 def test_servers_that_fall_silent_are_one_fault(bench: Any, start: Start) -> None:
     server = start(fine)[0]
-    instance = bench(CHECK, **QUICK)
+    instance = bench(CHECK)
     look(instance, ["127.0.0.1"], server.port)
     server.behaviour = silent
+    instance.settings.update(QUICK)
     found = look(instance, ["127.0.0.1"], server.port)
     assert codes(found) == {
         "": ("critical", "name_resolution.no_server_answers"),
@@ -399,7 +400,7 @@ def test_a_real_dnsmasq_whose_upstream_is_dead_still_proves_that_it_lives(
             found = look(bench(CHECK), ["127.0.0.1"], port)
         named = look(bench(CHECK, names=["erp.example"]), ["127.0.0.1"], port)
         assert named["erp.example"].code == "ok"
-        outside = look(bench(CHECK, names=["gone.example"], **QUICK), ["127.0.0.1"], port)
+        outside = look(bench(CHECK, names=["gone.example"], answer_within="1s"), ["127.0.0.1"], port)
         assert outside[""].code == "ok"
         assert outside["gone.example"].facts == {"addresses": "127.0.0.1", "answer": "no answer"}
     finally:
