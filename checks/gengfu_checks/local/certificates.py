@@ -86,8 +86,8 @@ SHARE_OF_LIFE = 0.25
 PIPELINE = (
     r"Get-ChildItem Cert:\LocalMachine\My|Where-Object HasPrivateKey|ForEach-Object{[pscustomobject]@{"
     "Thumbprint=$_.Thumbprint;Subject=$_.GetNameInfo('SimpleName',$false);Issuer=$_.GetNameInfo('SimpleName',$true);"
-    "Begins=$_.NotBefore.ToUniversalTime().ToString('yyyy-MM-ddTHH:mm:ssZ');"
-    "Ends=$_.NotAfter.ToUniversalTime().ToString('yyyy-MM-ddTHH:mm:ssZ')}}"
+    "Begins=$_.NotBefore.ToUniversalTime().ToString('s')+'Z';"
+    "Ends=$_.NotAfter.ToUniversalTime().ToString('s')+'Z'}}"
 )
 SECURITY = "/usr/bin/security"
 SYSTEM_KEYCHAIN = "/Library/Keychains/System.keychain"

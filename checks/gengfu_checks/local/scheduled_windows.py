@@ -15,9 +15,9 @@ from gengfu_checks.local.utc_time import utc_s
 
 PIPELINE = (
     r"Get-ScheduledTask|Where-Object{$_.TaskPath -notlike '\Microsoft\*' -and $_.State -ne 'Disabled'}|"
-    "ForEach-Object{$i=$_|Get-ScheduledTaskInfo;[pscustomobject]@{Path=$_.TaskPath;Name=$_.TaskName;"
-    "State=[int]$_.State;Result=$i.LastTaskResult;"
-    "Ran=if($i.LastRunTime){$i.LastRunTime.ToUniversalTime().ToString('yyyy-MM-ddTHH:mm:ssZ')}}}"
+    "ForEach-Object{$i=$_|Get-ScheduledTaskInfo -ErrorAction SilentlyContinue;"
+    "[pscustomobject]@{Path=$_.TaskPath;Name=$_.TaskName;State=[int]$_.State;Result=$i.LastTaskResult;"
+    "Ran=if($i.LastRunTime){$i.LastRunTime.ToUniversalTime().ToString('s')+'Z'}}}"
 )
 MAX_TASKS = 1000
 FORGET_AFTER_S = 40 * 86400.0

@@ -15,15 +15,16 @@ from gengfu_checks.local.structured import parse_plist, powershell_rows
 from gengfu_checks.local.updates_state import MAX_PENDING, Pending, State
 from gengfu_checks.local.utc_time import naive_utc_s, utc_s
 
-# Optional, hidden and driver updates are left out. Times are written out here: they are UTC but do not say so.
+# Optional, hidden and driver updates are left out. Times are UTC but do not say so; the format 's' is the same in every
+# language and calendar.
 PIPELINE = (
-    "$f='yyyy-MM-ddTHH:mm:ssZ';$r=(New-Object -ComObject Microsoft.Update.AutoUpdate).Results;"
-    "[pscustomobject]@{Searched=if($r.LastSearchSuccessDate){$r.LastSearchSuccessDate.ToString($f)};"
-    "Installed=if($r.LastInstallationSuccessDate){$r.LastInstallationSuccessDate.ToString($f)}};"
+    "$r=(New-Object -ComObject Microsoft.Update.AutoUpdate).Results;"
+    "[pscustomobject]@{Searched=if($r.LastSearchSuccessDate){$r.LastSearchSuccessDate.ToString('s')+'Z'};"
+    "Installed=if($r.LastInstallationSuccessDate){$r.LastInstallationSuccessDate.ToString('s')+'Z'}};"
     "$s=(New-Object -ComObject Microsoft.Update.Session).CreateUpdateSearcher();$s.Online=$false;"
     "$s.Search(\"IsInstalled=0 and IsHidden=0 and BrowseOnly=0 and Type='Software'\").Updates|ForEach-Object{"
     "[pscustomobject]@{Title=$_.Title;Severity=$_.MsrcSeverity;"
-    "Changed=if($_.LastDeploymentChangeTime){$_.LastDeploymentChangeTime.ToString($f)};"
+    "Changed=if($_.LastDeploymentChangeTime){$_.LastDeploymentChangeTime.ToString('s')+'Z'};"
     "Categories=@($_.Categories|ForEach-Object{$_.CategoryID})-join ' '}}"
 )
 SOFTWARE_UPDATE = Path("/Library/Preferences/com.apple.SoftwareUpdate.plist")
