@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import create_engine
 
 from gengfu_checks import standards
-from gengfu_collector.fleet.compliance import Machine, RuleState, as_json, ratio_of, rules_json, word_of
+from gengfu_collector.errors import NotFound
+from gengfu_collector.fleet.compliance import Machine, RuleState, as_json, machines, ratio_of, rules_json, word_of
+from gengfu_collector.fleet.inspection import load_inspection
 
 STANDARD = standards.load("server")
 RULES = STANDARD.rules
@@ -73,3 +76,14 @@ def test_the_ratio_by_counting_weights_one_by_one(words: list[str]) -> None:
             known += rule.weight
             kept += rule.weight * (word != "deviating")
     assert ratio_of(machine("a", *words).states) == (kept / known if known else None)
+
+
+def test_a_standard_that_is_not_there_is_named_with_the_nearest() -> None:
+    inspection = load_inspection(None)
+    with (
+        create_engine("sqlite://").connect() as connection,
+        pytest.raises(
+            NotFound, match=r'unknown standard "servr" \(did you mean "server"\?\); allowed: office-terminal'
+        ),
+    ):
+        machines(connection, inspection, "servr")
