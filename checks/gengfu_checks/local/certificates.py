@@ -48,10 +48,11 @@ UNREADABLE = "certificates.unreadable"
 TOO_MANY = "certificates.too_many"
 
 DEFAULT_PATHS = (
-    *(f"/etc/{server}{folder}/*.{ending}"
-      for server in ("nginx", "apache2", "httpd", "haproxy", "postfix", "dovecot", "openvpn", "ldap", "mysql")
-      for folder in ("", "/*")
+    *(f"/etc/{folder}/*.{ending}"
+      for server in ("nginx", "apache2", "httpd", "haproxy", "postfix", "dovecot", "openvpn")
+      for folder in (server, f"{server}/*")
       for ending in ("crt", "pem", "cer")),
+    *(f"/etc/{folder}/*.{ending}" for folder in ("ldap", "mysql") for ending in ("crt", "pem")),
     "/etc/letsencrypt/live/*/cert.pem",
     "/etc/ssl/*.crt",
     "/etc/ssl/*.pem",
