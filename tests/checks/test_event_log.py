@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from gengfu_checks.errors import SettingError
 from gengfu_checks.local import event_log, event_log_rules
 from gengfu_checks.local.event_log import CHECK, Book, Source, book_of, measure_source
-from gengfu_checks.local.event_log_journal import entry_of, matches, place_of
+from gengfu_checks.local.event_log_journal import Journal, entry_of, matches, place_of, read
 from gengfu_checks.local.event_log_page import Gap, Page, Wanted
 from gengfu_checks.local.event_log_rules import Entry, match, sample_of
 from gengfu_checks.local.occurrences import MAX_NAMED, MAX_SUBJECTS, Limits, Tally, tally_of
@@ -374,7 +375,8 @@ def test_what_is_kept_is_bounded(bench: Callable[..., Any]) -> None:
         {"patterns": ["errors"]},
         {"patterns": [f"a{i}" for i in range(13)]},
         {"units": [""]},
-        {"units": ["a\nb"]},
+        {"units": ["a b"]},
+        {"units": [f"u{i}" for i in range(51)]},
         {"ignore_rules": ["io"]},
         {"priority": "error"},
         {"within": "5s"},
@@ -424,9 +426,9 @@ def test_cursors() -> None:
     text = (
         "s=e6aac30d6b2546a1a4db7409caa440e9;i=5;b=11111111111111111111111111111111;m=4c4b40;t=660cfecad86ff;x=921dc4b2"
     )
-    place = place_of(text)
-    assert place is not None
-    assert (place.number, place.monotonic_us, place.checksum) == (5, 5_000_000, "921dc4b2")
+    found = place_of(text)
+    assert found is not None
+    assert (found.number, found.monotonic_us, found.checksum) == (5, 5_000_000, "921dc4b2")
     assert [place_of(bad) for bad in ("", "x", "s=1;i=zz;b=1;m=1;t=1;x=1", "s=1;i=1")] == [None] * 4
 
 
@@ -458,3 +460,33 @@ def test_windows_events_by_provider_and_number() -> None:
         None,
         ("log_cleared", ""),
     ]
+
+
+def place(sequence: str, number: int, boot: str, time_us: int) -> str:
+    return f"s={sequence};i={number:x};b={boot};m={time_us:x};t={time_us:x};x=0"
+
+
+@pytest.mark.parametrize(
+    ("oldest", "persistent", "gap"),
+    [
+        (place("a", 90, "one", 90), True, None),  # the journal goes back before the last look
+        (place("a", 101, "one", 500), True, None),  # it begins right after it
+        (place("a", 104, "one", 500), True, Gap("journal", 3)),
+        (place("a", 104, "one", 5), True, Gap("journal", 3)),  # the clock was set back
+        (place("b", 1, "two", 500), True, Gap("journal")),  # removed as a whole
+        (place("b", 1, "two", 500), False, None),  # kept in memory: gone with every restart
+        (place("b", 1, "one", 500), False, Gap("journal")),  # but not within one
+        (place("b", 1, "zero", 50), True, None),
+        ("opaque", True, None),
+    ],
+)
+def test_what_the_oldest_entry_says_of_a_gap(tmp_path: Path, oldest: str, persistent: bool, gap: Gap | None) -> None:
+    script = tmp_path / "journalctl"
+    newest = json.dumps({"__CURSOR": place("z", 900, "two", 900)})
+    first = json.dumps({"__CURSOR": oldest})
+    script.write_text(f"#!/bin/sh\ncase $* in *lines=1*) echo '{newest}';; *cursor=*) ;; *) echo '{first}';; esac\n")
+    script.chmod(0o755)
+    journal = Journal((str(script),), tmp_path if persistent else tmp_path / "none")
+    found = read(journal, {"at": place("a", 100, "one", 100)}, Wanted(3), 10.0)
+    assert (found.gap, found.entries, found.more) == (gap, (), False)
+    assert found.cursor == {"at": place("z", 900, "two", 900)}

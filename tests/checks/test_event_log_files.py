@@ -18,9 +18,11 @@ from gengfu_checks.errors import CannotMeasure
 from gengfu_checks.local import event_log_files
 from gengfu_checks.local.event_log import CHECK, Source, measure_source
 from gengfu_checks.local.event_log_files import LogFile, entry_of, files_here, read
+from gengfu_checks.local.event_log_page import Wanted
 from gengfu_checks.model import Measurement
 
 NOW_S = 1_800_000_000.0  # 2027-01-15 08:00 UTC
+ALL = Wanted(7)
 
 
 class Log:
@@ -31,7 +33,7 @@ class Log:
         self.path.touch()
         self.written = 0
         self.files = (LogFile(self.path, has_kernel=True),)
-        self.cursor: dict[str, Any] = dict(read(self.files, {}, NOW_S).cursor)
+        self.cursor: dict[str, Any] = dict(read(self.files, {}, ALL, NOW_S).cursor)
         self.seen: list[int] = []
         self.gaps = 0
 
@@ -44,7 +46,7 @@ class Log:
     def look(self, *, killed: bool = False) -> None:
         cursor, seen, more = dict(self.cursor), list(self.seen), True
         while more:
-            page = read(self.files, cursor, NOW_S)
+            page = read(self.files, cursor, ALL, NOW_S)
             seen += [int(entry.message) for entry in page.entries]
             cursor, more = dict(page.cursor), page.more
             self.gaps += page.gap is not None and not killed
@@ -155,13 +157,13 @@ def test_a_log_is_read_in_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     log.write(100)
     with log.path.open("a") as stream:
         stream.write("x" * 1000)  # a line longer than a page
-    page = read(log.files, log.cursor, NOW_S)
+    page = read(log.files, log.cursor, ALL, NOW_S)
     assert page.more
     pages = 0
     cursor = dict(page.cursor)
     messages = [entry.message for entry in page.entries]
     while page.more:
-        page = read(log.files, cursor, NOW_S)
+        page = read(log.files, cursor, ALL, NOW_S)
         cursor = dict(page.cursor)
         messages += [entry.message for entry in page.entries]
         pages += 1
@@ -173,11 +175,11 @@ def test_the_first_look_marks_the_end(tmp_path: Path) -> None:
     path = tmp_path / "messages"
     path.write_text("2027-01-15T08:00:00+00:00 host old: old\n")
     files = (LogFile(path, has_kernel=True),)
-    page = read(files, {}, NOW_S)
+    page = read(files, {}, ALL, NOW_S)
     assert page.entries == ()
     later = tmp_path / "kern.log"
     later.write_text("2027-01-15T08:00:00+00:00 host kernel: new\n")
-    page = read((*files, LogFile(later, has_kernel=True, only_kernel=True)), page.cursor, NOW_S)
+    page = read((*files, LogFile(later, has_kernel=True, only_kernel=True)), page.cursor, ALL, NOW_S)
     assert [entry.message for entry in page.entries] == ["new"], "a file that turns up later is all new"
 
 
@@ -199,12 +201,14 @@ def test_the_kernels_lines_count_once(tmp_path: Path) -> None:
     for path in (kern, syslog):
         path.touch()
     files = files_here(kern, (syslog,))
-    cursor = read(files, {}, NOW_S).cursor
+    cursor = read(files, {}, ALL, NOW_S).cursor
     line = "Jan 15 07:59:00 host kernel: [  12.345678] I/O error, dev sda, sector 1\n"
     kern.write_text(line + "Jan 15 07:59:00 host somebody: I/O error, dev sdb, sector 1\n")
     syslog.write_text(line + "Jan 15 07:59:01 host cron[12]: job\n")
-    entries = read(files, cursor, NOW_S).entries
+    entries = read(files, cursor, ALL, NOW_S).entries
     assert [(entry.program, entry.is_kernel) for entry in entries] == [("kernel", True), ("cron", False)]
+    entries = read(files, cursor, Wanted(7, ("sshd.service",)), NOW_S).entries
+    assert [entry.program for entry in entries] == ["kernel"]
 
 
 @pytest.mark.parametrize(
@@ -250,7 +254,7 @@ def test_the_check_over_files_goes_on_after_a_restart(tmp_path: Path, bench: Cal
 
     def look() -> dict[str, Measurement]:
         files = (LogFile(log, has_kernel=True),)
-        source = Source("files", lambda cursor, _wanted, _timeout_s: read(files, cursor, instance.now_s))
+        source = Source("files", lambda cursor, wanted, _timeout_s: read(files, cursor, wanted, instance.now_s))
         found = {m.item: m for m in measure_source(instance.context(), source, instance.now_s)}
         instance.restart()
         return found
@@ -277,7 +281,7 @@ def test_a_log_that_may_not_be_read_needs_rights(short_path: Path) -> None:
     os.seteuid(65534)
     try:
         with pytest.raises(CannotMeasure) as caught:
-            read((LogFile(path, has_kernel=True),), {}, NOW_S)
+            read((LogFile(path, has_kernel=True),), {}, ALL, NOW_S)
     finally:
         os.seteuid(0)
     assert (caught.value.code, caught.value.facts) == (
@@ -292,5 +296,5 @@ def test_a_log_that_may_not_be_read_needs_rights(short_path: Path) -> None:
 def test_a_damaged_place_begins_anew(tmp_path: Path, place: object) -> None:
     path = tmp_path / "syslog"
     path.write_text("2027-01-15T08:00:00+00:00 host a: b\n")
-    page = partial(read, (LogFile(path, has_kernel=True),))({str(path): place}, NOW_S)
+    page = partial(read, (LogFile(path, has_kernel=True),))({str(path): place}, ALL, NOW_S)
     assert [entry.message for entry in page.entries] == ["b"]

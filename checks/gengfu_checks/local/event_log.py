@@ -17,10 +17,12 @@ from typing import Any
 import psutil
 
 from gengfu_checks.codes import CHECK_NEEDS_RIGHTS, CHECK_PROGRAM_FAILED
+from gengfu_checks.errors import SettingError
 from gengfu_checks.local import event_log_files, event_log_journal, event_log_windows, structured
 from gengfu_checks.local.event_log_page import Page, Wanted
 from gengfu_checks.local.event_log_rules import CODES, NAMES, RULES, Entry, Rule, match, sample_of
 from gengfu_checks.local.occurrences import MAX_LIMIT, MAX_NAME_CHARS, Limits, Tally, tally_of
+from gengfu_checks.local.os_service import unit_name
 from gengfu_checks.local.pattern import Pattern
 from gengfu_checks.local.plain_text import plain
 from gengfu_checks.local.programs import failed, find_program
@@ -124,7 +126,7 @@ class Reader:
     @property
     def wanted(self) -> Wanted:
         """Which entries are asked for."""
-        units = tuple(dict.fromkeys(self.settings["units"]))
+        units = tuple(dict.fromkeys(map(unit_name, self.settings["units"])))
         return Wanted(PRIORITIES.index(self.settings["priority"]), units)
 
     def limits(self, rule: Rule | None) -> Limits:
@@ -246,7 +248,7 @@ def source_here(now_s: float) -> Source | None:
     files = event_log_files.files_here()
     if not files:
         return None
-    return Source("files", lambda cursor, _wanted, _timeout_s: event_log_files.read(files, cursor, now_s))
+    return Source("files", lambda cursor, wanted, _timeout_s: event_log_files.read(files, cursor, wanted, now_s))
 
 
 def measure(context: Context) -> list[Measurement]:
@@ -287,8 +289,13 @@ def _verify_patterns(texts: Sequence[str]) -> None:
 
 
 def _verify_units(units: Sequence[str]) -> None:
-    if len(units) > MAX_UNITS or not all(unit and unit.isprintable() and len(unit) <= 255 for unit in units):
-        raise ValueError(f"at most {MAX_UNITS} names of units, like nginx.service")
+    if len(units) > MAX_UNITS:
+        raise ValueError(f"at most {MAX_UNITS} units")
+    for unit in units:
+        try:
+            unit_name(unit)
+        except SettingError as error:
+            raise ValueError(str(error)) from None
 
 
 def _verify_rules(names: Sequence[str]) -> None:
@@ -318,7 +325,7 @@ CHECK = CheckKind(
         Setting(
             "units",
             SettingType.TEXT_LIST,
-            "units of systemd whose messages count for patterns and errors; without it those of all",
+            "units of systemd whose messages count for patterns and errors (Linux); without it those of all",
             (),
             verify=_verify_units,
         ),

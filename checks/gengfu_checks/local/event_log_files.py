@@ -20,7 +20,7 @@ from typing import Any
 
 from gengfu_checks.codes import CHECK_NEEDS_RIGHTS
 from gengfu_checks.errors import CannotMeasure
-from gengfu_checks.local.event_log_page import MAX_PAGE_BYTES, Gap, Page
+from gengfu_checks.local.event_log_page import MAX_PAGE_BYTES, Gap, Page, Wanted
 from gengfu_checks.local.event_log_rules import MAX_MESSAGE_CHARS, Entry
 
 KERNEL = Path("/var/log/kern.log")
@@ -56,7 +56,7 @@ def files_here(kernel: Path = KERNEL, others: Sequence[Path] = ALL) -> tuple[Log
     return (*found, LogFile(main, not has_own)) if main is not None else tuple(found)
 
 
-def read(files: Sequence[LogFile], cursor: Mapping[str, Any], now_s: float) -> Page:
+def read(files: Sequence[LogFile], cursor: Mapping[str, Any], wanted: Wanted, now_s: float) -> Page:
     """The page after a cursor, which says for each file where its reading stopped. The first of all pages is empty: it
     marks the ends of the files. A file that turns up later is read from its beginning."""
     entries: list[Entry] = []
@@ -75,7 +75,7 @@ def read(files: Sequence[LogFile], cursor: Mapping[str, Any], now_s: float) -> P
             raise CannotMeasure(CHECK_NEEDS_RIGHTS, {"needs": "group adm", "target": str(file.path)}) from error
         more, gap = more or is_cut, Gap(file.path.name) if is_lost else gap
         parsed = (entry_of(line, now_s) for line in text.decode("utf-8", "replace").splitlines() if line)
-        entries += [entry for entry in parsed if _is_wanted(file, entry)]
+        entries += [entry for entry in parsed if _is_wanted(file, entry, wanted)]
     return Page(tuple(entries), {**cursor, **places}, more, gap)
 
 
@@ -90,8 +90,11 @@ def entry_of(line: str, now_s: float) -> Entry:
     return Entry(now_s if at_s is None else at_s, message, None, program, program == "kernel")
 
 
-def _is_wanted(file: LogFile, entry: Entry) -> bool:
-    return entry.is_kernel if file.only_kernel else file.has_kernel or not entry.is_kernel
+def _is_wanted(file: LogFile, entry: Entry, wanted: Wanted) -> bool:
+    """Whose unit a line is of does not stand in it: a program counts as a service of the same name."""
+    if entry.is_kernel:
+        return file.has_kernel
+    return not file.only_kernel and (not wanted.units or f"{entry.program}.service" in wanted.units)
 
 
 def _read_file(path: Path, place: object) -> tuple[bytes, dict[str, Any], bool, bool]:

@@ -153,11 +153,13 @@ def _gap(journal: Journal, last: str, timeout_s: float) -> Gap | None:
     """What was removed since the last look: nothing if the journal still begins before where that ended."""
     oldest = _edge(journal, (), timeout_s)
     then, first = place_of(last), place_of(oldest or "")
-    if then is None or first is None or first.realtime_us <= then.realtime_us:
+    if then is None or first is None:
         return None
     if first.sequence == then.sequence:
         lost = first.number - then.number - 1
         return Gap("journal", lost) if lost > 0 else None
+    if first.realtime_us <= then.realtime_us:
+        return None
     if first.boot != then.boot and not journal.persistent.is_dir():
         return None  # kept in memory only: every restart ends it
     return Gap("journal")
