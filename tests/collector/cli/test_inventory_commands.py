@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cli_rig import HOSTILE, CommandLine
+from cli_rig import HOSTILE, CommandLine, collector
 from intake_rig import AT_ONCE, NOW_MS, Rig, submission
 
 from gengfu_checks.model import InventoryEntry, Status, UnreadCategory
@@ -25,7 +26,7 @@ UNREAD = [UnreadCategory("machine", "check.needs_rights", {"needs": "root", "tar
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("inventories") / "data"
     prepare_folder(folder)
     database = open_database(folder)
@@ -42,7 +43,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rig.send(submission(agent_id, seq, data=body))
     rig.close()
     database.close()
-    return folder
+    with collector(folder):
+        yield folder
 
 
 def test_what_is_known_of_a_machine(data: Path) -> None:
