@@ -28,6 +28,8 @@ EXPLAINED = {
     "clock.unsynchronised": "nothing keeps the clock of a bare virtual machine; on a real one that is worth a ticket",
     "cpu.load_high": "the tests themselves load the machine, and this day lasts seconds",
     "cpu.busy": "the same",
+    "cpu.iowait_high": "the same",
+    "cpu.steal_high": "the same, on a virtual machine whose host is busy",
     "memory.low": "the same",
     "firewall.off": "no firewall is set up here; on a terminal that is worth a ticket",
     "gateway_latency.silent": "some virtual networks stop answering pings after a while",
