@@ -70,7 +70,7 @@ def test_an_installed_check_is_listed_and_loads(install: Install) -> None:
 
 def test_an_unknown_name_is_refused_with_the_names_there_are(install: Install) -> None:
     install(THIRD_PARTY, "coffee = brewery_of_tests:CHECK")
-    with pytest.raises(UnknownCheck, match=r"no check 'tea'; known: .*clock, coffee, cpu"):
+    with pytest.raises(UnknownCheck, match=r"no check 'tea'; known: .*clock, coffee, containers, cpu"):
         registry.load("tea")
 
 
