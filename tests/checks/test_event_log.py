@@ -296,6 +296,22 @@ def test_errors_are_counted_over_the_set_time(bench: Callable[..., Any]) -> None
     assert 12 <= found["errors"].metrics["recent_errors"] <= 14
 
 
+def test_errors_of_another_time_are_forgotten_when_the_setting_changes(bench: Callable[..., Any]) -> None:
+    instance, pages = bench(CHECK, within="1h"), Pages()
+    pages.entries = [Entry(instance.now_s, "x", 3)]
+    assert look(instance, pages)["errors"].metrics["recent_errors"] == 1
+    instance.settings["within"] = "24h"
+    assert look(instance, pages)["errors"].metrics == {"entries_total": 1, "recent_errors": 0}
+
+
+def test_the_kernel_is_no_unit(bench: Callable[..., Any]) -> None:
+    instance, pages = bench(CHECK, units=["nginx"], patterns=["timed out"]), Pages()
+    pages.entries = [kernel("NETDEV WATCHDOG: eth0 (e1000e): transmit queue 0 timed out", instance.now_s)]
+    found = look(instance, pages)
+    assert (found["errors"].metrics["entries_total"], found["timed out"].problem) == (0, None)
+    assert found["nic_reset"].problem is not None
+
+
 def test_nothing_counts_twice_and_nothing_is_missed_when_the_agent_is_killed(bench: Callable[..., Any]) -> None:
     instance, pages = bench(CHECK, patterns=["x"]), Pages(page_size=3)
     for turn in range(6):
@@ -389,9 +405,11 @@ def test_settings_that_cannot_be_used_are_refused(given_settings: dict[str, Any]
 
 
 def test_the_kept_book_of_another_form_is_a_new_one() -> None:
-    book = Book("journal", {"at": "x"}, 5.0, 1, 2, {3: 4}, {"seen_s": 1.0}, {"a": Tally(1)})
+    gap = {"seen_s": 1.0, "source": "journal", "lost": None, "since": "x"}
+    book = Book("journal", {"at": "x"}, 5.0, 1, 2, {3: 4}, gap, {"a": Tally(1)})
     assert book_of(book.as_json()) == book
     assert book_of({**book.as_json(), "cursor": 3}) == Book()
+    assert book_of({**book.as_json(), "gap": {"seen_s": 1.0}}) == Book()
     assert book_of({}) == Book()
 
 

@@ -107,7 +107,7 @@ def book_of(kept: Mapping[str, Any]) -> Book:
             read_total=int(kept["read_total"]),
             errors_total=int(kept["errors_total"]),
             buckets={int(number): int(count) for number, count in kept["buckets"].items()},
-            gap=dict(kept["gap"]),
+            gap={name: kept["gap"][name] for name in ("seen_s", "source", "lost", "since")} if kept["gap"] else {},
             tallies={str(name): tally_of(tally) for name, tally in kept["tallies"].items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
@@ -144,6 +144,8 @@ class Reader:
         wanted = self.wanted
         if entry.priority is not None and entry.priority > wanted.priority:
             return
+        if entry.is_kernel and wanted.units:
+            return
         if entry.priority is not None and entry.priority <= ERROR:
             book.errors_total += 1
             number = self._bucket(min(entry.at_s, self.now_s))
@@ -160,8 +162,8 @@ class Reader:
             book.tallies.setdefault(text, Tally()).settle(self.now_s, self.limits(None))
         known = {*(rule.name for rule in self.rules), *self.patterns}
         book.tallies = {name: tally for name, tally in book.tallies.items() if name in known}
-        first = self._bucket(self.now_s) - _BUCKETS
-        book.buckets = {number: count for number, count in book.buckets.items() if first < number}
+        last = self._bucket(self.now_s)  # a later one is of another setting `within`, or of a clock that was set back
+        book.buckets = {number: n for number, n in book.buckets.items() if last - _BUCKETS < number <= last}
         if book.gap and self.now_s - min(book.gap["seen_s"], self.now_s) >= self.settings["quiet_after"]:
             book.gap = {}
 
