@@ -214,6 +214,8 @@ def test_accounts_that_nobody_uses(
     assert found.metrics == {"inactive_accounts": 1.0}
     assert look(bench, tmp_path, inactive_after=0)["inactive"].problem is None
     assert look(bench, tmp_path, ignore=["a?n"])["inactive"].problem is None
+    (tmp_path / "etc/login.defs").write_text("UID_MIN 5000\n")  # below it are accounts of the system
+    assert look(bench, tmp_path)["inactive"].problem is None
 
 
 def test_failed_logins_are_counted_from_run_to_run(
@@ -334,6 +336,7 @@ def test_windows() -> None:
         user("bob", 1002, LastLogon=int(NOW_S - 200 * DAY_S), PasswordLastSet=int(NOW_S - 400 * DAY_S)),
         user("gone", 1003, Enabled=False, LastLogon=int(NOW_S - 900 * DAY_S)),
         user("never", 1004, LastLogon=None, PasswordLastSet="rubbish"),
+        user("zero", 1005, LastLogon=0, PasswordLastSet=0),
         {"Name": None},
     ]
     members = [{"Name": "PC7\\Administrator"}, {"Name": "EXAMPLE\\Domain Admins"}, {"Name": "PC7\\ann"}, {}]

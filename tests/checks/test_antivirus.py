@@ -142,7 +142,10 @@ def test_security_center_learns_the_age_of_defenders_signatures() -> None:
 def test_where_none_is_required_nothing_is_said_of_those_that_are_off() -> None:
     off = [Product("Other", "off")]
     assert codes(judge(off, wanted=False, judged=False)) == {"": "ok", "Other": "ok"}
-    assert codes(judge(off, wanted=False, judged=True)) == {"": "ok", "Other": "antivirus.off"}
+    told = judge(off, wanted=False, judged=True)
+    assert codes(told) == {"": "ok", "Other": "antivirus.off"}
+    assert told[1].problem is not None
+    assert told[1].problem.facts == {"state": "off"}
 
 
 @pytest.mark.parametrize(

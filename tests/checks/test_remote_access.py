@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -167,6 +168,22 @@ def test_real_sockets_count_unless_they_listen_to_this_machine_alone() -> None:
         assert mapped.getsockname()[1] not in ports
 
 
+def test_other_systems_are_asked_through_psutil(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil, "LINUX", False)
+    with socket.create_server(("0.0.0.0", 0)) as open_one, socket.create_server(("127.0.0.1", 0)) as own:
+        ports = open_ports()
+        assert open_one.getsockname()[1] in ports
+        assert own.getsockname()[1] not in ports
+
+    def refuse(kind: str) -> list[Any]:
+        raise psutil.AccessDenied
+
+    monkeypatch.setattr(psutil, "net_connections", refuse)
+    with pytest.raises(CannotMeasure) as caught:
+        open_ports()
+    assert caught.value.code == "check.needs_rights"
+
+
 @given(st.lists(st.binary(max_size=60), max_size=5), st.sampled_from(["little", "big"]))
 def test_any_table_is_survived(lines: list[bytes], byteorder: str) -> None:
     table = b"\n".join([b"head", *lines, b"  0: 0100007F:0016 0 0A x", b" 1: 00:17 0 0A x", b" 2: 00000000:ZZ 0 0A"])
@@ -204,6 +221,34 @@ def test_remote_desktop_without_nla_is_a_problem_though_allowed() -> None:
     assert said(judge_rdp(Rdp(enabled=True, nla=True), ALLOWED)) == ("ok", 1.0)
     assert said(judge_rdp(Rdp(enabled=True, nla=True), NOTHING)) == ("remote_access.on", 1.0)
     assert said(judge_rdp(Rdp(enabled=False, nla=False), NOTHING)) == ("ok", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("printed", "expected"),
+    [
+        ("port 22\nlistenaddress 0.0.0.0:22\nlistenaddress [::]:22\n", {22}),
+        ("listenaddress host:2222\n", {2222}),
+        ("listenaddress [::1]:2223 rdomain x\n", {2223}),
+        ("listenaddress fe80::1\nlistenaddress host\n", {22}),
+        ("port rubbish\n", {22}),
+        ("port 22\nport 2022\n", {22, 2022}),
+    ],
+)
+def test_ports_that_sshd_listens_on(printed: str, expected: set[int]) -> None:
+    assert sshd_settings.ports(effective(printed)) == expected
+
+
+def test_root_asks_sshd_and_others_read_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bench: Any) -> None:
+    sshd = tmp_path / "sshd"
+    sshd.write_text('#!/bin/sh\n[ "$*" = -T ] && echo permitrootlogin no\n')
+    sshd.chmod(0o755)
+    (tmp_path / "sshd_config").write_text("PermitRootLogin yes\n")
+    monkeypatch.setattr(remote_access, "SSHD_CONFIG", tmp_path / "sshd_config")
+    monkeypatch.setattr(remote_access, "find_program", lambda name: str(sshd))
+    monkeypatch.setattr(remote_access, "open_ports", lambda: frozenset((22,)))
+    for uid, expected in ((0, "ok"), (1000, "remote_access.ssh_root_password")):
+        monkeypatch.setattr(os, "geteuid", lambda uid=uid: uid)
+        assert said(bench(CHECK).run()["ssh"]) == (expected, 1.0)
 
 
 def test_includes_that_go_in_circles_end(tmp_path: Path) -> None:
