@@ -36,14 +36,15 @@ class Relay:
         return int(server.sockets[0].getsockname()[1])
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        onward_reader, onward_writer = await asyncio.open_connection("127.0.0.1", self.target_port)
-        await asyncio.gather(
-            self._pass(reader, onward_writer, "up_bytes"), self._pass(onward_reader, writer, "down_bytes")
-        )
+        # At the end of the measurement connections are cut wherever they are.
+        with contextlib.suppress(asyncio.CancelledError):
+            onward_reader, onward_writer = await asyncio.open_connection("127.0.0.1", self.target_port)
+            await asyncio.gather(
+                self._pass(reader, onward_writer, "up_bytes"), self._pass(onward_reader, writer, "down_bytes")
+            )
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, count: str) -> None:
-        # At the end of the measurement connections are cut wherever they are.
-        with contextlib.suppress(asyncio.CancelledError, ConnectionError):
+        with contextlib.suppress(ConnectionError):
             while data := await reader.read(65536):
                 setattr(self, count, getattr(self, count) + len(data))
                 writer.write(data)

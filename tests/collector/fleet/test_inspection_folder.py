@@ -47,9 +47,9 @@ def test_the_silence_of_a_server_is_a_fault_and_that_of_a_terminal_is_not() -> N
     assert inspection.for_asset("terminal", {}).absence.absent_after_ms(1_000) is None
 
 
-def test_no_built_in_check_of_a_terminal_is_critical_but_a_full_disk() -> None:
+def test_nothing_of_a_terminal_is_critical_but_what_loses_its_user_s_work() -> None:
     rules = load_inspection(None).for_asset("terminal", {}).rules
-    assert {name for name, rule in rules.items() if rule.worst is Status.CRITICAL} == {"disk"}
+    assert {name for name, rule in rules.items() if rule.worst is Status.CRITICAL} == {"disk", "disk_health", "raid"}
 
 
 def test_a_pattern_that_cannot_be_used_is_refused_with_its_line(tmp_path: Path) -> None:
