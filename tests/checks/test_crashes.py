@@ -155,16 +155,19 @@ def test_a_folder_that_may_not_be_read_is_said_and_the_rest_goes_on(
     instance = bench(CHECK, at_least=1)
     put(closed / "_usr_bin_a.crash", "", instance.now_s)
     put(opened / "_usr_bin_b.crash", "", instance.now_s)
+    inside = closed / "inside"
+    inside.mkdir()
     closed.chmod(0o700)
     short_path.chmod(0o755)
     os.seteuid(65534)
     try:
-        found = look(instance, Place((Folder(closed, read_apport), Folder(opened, read_apport))))
+        found = look(instance, Place(tuple(Folder(path, read_apport) for path in (closed, opened, inside))))
     finally:
         os.seteuid(0)
     problem = found[str(closed)].problem
     assert problem is not None
     assert (problem.code, problem.facts["target"]) == ("check.needs_rights", str(closed))
+    assert found[str(inside)].problem is not None
     assert found["programs"].metrics["crashes_total"] == 1
 
 

@@ -286,6 +286,16 @@ def test_a_journalctl_that_fails_is_told_of(
     assert context.keep == {}
 
 
+def test_a_journald_that_keeps_nothing_is_no_source(tmp_path: Path) -> None:
+    socket, folder = tmp_path / "socket", tmp_path / "journal"
+    assert not event_log_journal.is_there(socket, [folder])
+    socket.touch()
+    (folder / "machine").mkdir(parents=True)
+    assert not event_log_journal.is_there(socket, [folder])
+    (folder / "machine/system.journal").touch()
+    assert event_log_journal.is_there(socket, [tmp_path / "none", folder])
+
+
 def test_a_journal_that_may_not_be_read_needs_rights(short_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can become somebody else")

@@ -147,7 +147,11 @@ def docker_here(
 def podman_here(folder: Path = Path("/var/lib/containers/storage")) -> Iterator[Runtime]:
     """Podman, where it has ever been used for the system. It has no daemon."""
     program = find_program("podman")
-    if program is not None and folder.is_dir():
+    try:
+        is_used = folder.is_dir()
+    except PermissionError:
+        is_used = True
+    if program is not None and is_used:
         yield Runtime("podman", (program,))
 
 

@@ -49,6 +49,13 @@ class Folder:
     read: Read
     when: Callable[[Path], float | None] = lambda _path: None
 
+    def is_there(self) -> bool:
+        """Whether there is such a folder; one behind a closed door counts."""
+        try:
+            return self.path.is_dir()
+        except PermissionError:
+            return True
+
 
 def program_name(path: str) -> str:
     """The last part of a path of any system, as plain text."""

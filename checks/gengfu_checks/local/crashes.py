@@ -100,7 +100,7 @@ def measure_place(context: Context, place: Place) -> list[Measurement]:
     """Return the items of one place. What is known goes on in `context.keep`; what may not be read is said."""
     now_s = context.now()
     since_s = now_s - context.settings["within"]
-    folders = [folder for folder in place.folders if folder.path.is_dir()]
+    folders = [folder for folder in place.folders if folder.is_there()]
     if place.journal is None and place.ask is None and not folders:
         return []
     reports: list[Report] = []
@@ -128,7 +128,8 @@ def measure_place(context: Context, place: Place) -> list[Measurement]:
 def _from_journal(context: Context, journal: Journal, since_s: float) -> Iterator[Report]:
     if journal.argv[1:] == ():
         event_log_journal.require_rights()
-    cursor: Mapping[str, Any] = context.keep.get("journal") or {"since_s": since_s}
+    kept = context.keep.get("journal")
+    cursor: Mapping[str, Any] = kept if kept and isinstance(kept, dict) else {"since_s": since_s}
     for _ in range(MAX_PAGES):
         found = read_rows(journal, cursor, [_COREDUMP], _FIELDS, context.deadline_s * 0.8)
         cursor = context.keep["journal"] = dict(found.cursor)

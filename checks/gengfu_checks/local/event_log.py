@@ -264,7 +264,9 @@ def measure_source(context: Context, source: Source, now_s: float) -> list[Measu
     """Return the items of one source. What is known goes on in `context.keep`."""
     settings = context.settings
     rules = [rule for rule in RULES if rule.name not in settings["ignore_rules"] and _is_for(rule, source)]
-    reader = Reader(settings, now_s, rules, {text: Pattern(text) for text in settings["patterns"]})
+    if "patterns" not in context.memory:  # they remember moves that they have worked out
+        context.memory["patterns"] = {text: Pattern(text) for text in settings["patterns"]}
+    reader = Reader(settings, now_s, rules, context.memory["patterns"])
     book = book_of(context.keep)
     more = look(source, book, reader, context.deadline_s, time.monotonic)
     context.keep.clear()

@@ -223,6 +223,6 @@ def _system_files(folder: Path) -> list[Path]:
         raise CannotMeasure(CHECK_NEEDS_RIGHTS, {"needs": "group systemd-journal", "target": str(folder)}) from error
 
 
-def is_there() -> bool:
-    """Whether journald runs here."""
-    return SOCKET.exists()
+def is_there(socket: Path = SOCKET, folders: Sequence[Path] = FOLDERS) -> bool:
+    """Whether journald runs here and keeps what it gets, instead of only handing it on to a syslog daemon."""
+    return socket.exists() and any(any(folder.glob("*/*.journal")) for folder in folders)
