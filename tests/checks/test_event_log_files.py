@@ -214,7 +214,9 @@ def test_the_kernels_lines_count_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "at", "program", "message"),
     [
-        # rsyslog 8.2302 of Debian 12 writes the first form by default, its traditional format the second
+        # written by rsyslog 8.2302.0 of Debian 12, run here: its default format and its traditional one
+        ("2026-11-22T00:15:34.737436+00:00 vm myprog[15432]: hello", (2026, 11, 22, 0, 15, 34), "myprog", "hello"),
+        ("Nov 22 00:15:34 vm kernel: I/O error, dev sda", (2026, 11, 22, 0, 15, 34), "kernel", "I/O error, dev sda"),
         ("2027-01-14T23:59:59.123456+08:00 pc sshd[812]: Accepted", (2027, 1, 14, 15, 59, 59), "sshd", "Accepted"),
         ("Jan  5 10:00:00 pc kernel: [    1.5] x", (2027, 1, 5, 10, 0, 0), "kernel", "[    1.5] x"),
         ("Dec 31 23:59:59 pc systemd[1]: y", (2026, 12, 31, 23, 59, 59), "systemd", "y"),

@@ -4,7 +4,7 @@ A file is known by the checksum of its beginning and, as long as nothing of it w
 renames or copies is found again under its new name and read to its end first. Compressed files are not read, and what
 is copied and truncated before any of it was read is missed: rotation by renaming, the default, has no such hole.
 Lines begin with `Nov  5 10:00:00 host program[pid]: ` (RFC 3164, local time, no year) or with the time of RFC 3339;
-they do not tell how severe they are.
+they do not tell how severe they are, nor, except in kern.log, whether it was the kernel that said what is in its name.
 """
 
 from __future__ import annotations
