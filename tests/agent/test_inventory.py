@@ -79,6 +79,10 @@ def test_what_cannot_be_read_any_more_stays_as_it_was() -> None:
     assert report.entries == (InventoryEntry("machine", "machine", {"maker": "Dell Inc.", "serial": "S1"}),)
     assert report.removed_keys == ()
     assert [one.category for one in report.unread] == ["machine", "disk"]
+    again = tell(told.known, look(MACHINE, unread=("disk",)), full=False)
+    (report,) = map(inventory, again.bodies)
+    assert report.full, "the collector may know more of the machine than what this agent told last"
+    assert set(again.known.entries) == {MACHINE.key, DISK.key}
 
 
 def test_texts_that_the_wire_changes_are_no_change_the_next_time() -> None:
@@ -88,7 +92,7 @@ def test_texts_that_the_wire_changes_are_no_change_the_next_time() -> None:
 
 
 def test_what_was_told_is_kept_once_its_reports_are_in_the_spool(tmp_path: Path) -> None:
-    known = Known(3, {DISK.key: DISK})
+    known = Known(3, {DISK.key: DISK}, frozenset({"memory"}))
     assert load(tmp_path) == Known()
     save_next(tmp_path, known)
     assert load(tmp_path) == Known()

@@ -17,10 +17,11 @@ NEXT_FILE = "inventory.next.json"
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """The inventory as it was told last; generation 0 when nothing was."""
+    """The inventory as it was told last; generation 0 when nothing was. `unread` are the categories that were not."""
 
     generation: int = 0
     entries: Mapping[str, InventoryEntry] = field(default_factory=dict)
+    unread: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +44,19 @@ class Told:
 
 
 def tell(known: Known, look: Look, *, full: bool) -> Told:
-    """Return what a look adds to what is known: everything if so asked or never told, else changes, or that there are
-    none. What belongs to a category that could not be read stays as it was."""
+    """Return what a look adds to what is known: everything if so asked, never told, or when a category can be read
+    again, of which the collector may know more than this agent; else changes, or that there are none. What belongs to
+    a category that could not be read stays as it was."""
     entries = _together(known, look)
     changed = [entry for key, entry in entries.items() if known.entries.get(key) != entry]
     removed = [key for key in known.entries if key not in entries]
     about = look.unread, look.measured_at_ms, look.cpu_ms
-    if full or known.generation == 0 or not fits_one(changed, removed):
-        after = Known(known.generation + 1, entries)
+    unread = frozenset(one.category for one in look.unread)
+    if full or known.generation == 0 or known.unread - unread or not fits_one(changed, removed):
+        after = Known(known.generation + 1, entries, unread)
         return Told(encode_full(after.generation, entries.values(), *about), True, after)
     news = bool(changed or removed)
-    after = Known(known.generation + news, entries)
+    after = Known(known.generation + news, entries, unread)
     return Told([encode_change(after.generation, changed, removed, *about)], news, after)
 
 
@@ -62,7 +65,8 @@ def load(folder: Path) -> Known:
     try:
         values = json.loads((folder / KNOWN_FILE).read_bytes())
         entries = (InventoryEntry(str(key), str(category), dict(facts)) for key, category, facts in values["entries"])
-        return Known(int(values["generation"]), {entry.key: entry for entry in entries})
+        unread = frozenset(map(str, values["unread"]))
+        return Known(int(values["generation"]), {entry.key: entry for entry in entries}, unread)
     except (OSError, ValueError, KeyError, TypeError):
         return Known()
 
@@ -70,7 +74,8 @@ def load(folder: Path) -> Known:
 def save_next(folder: Path, known: Known) -> None:
     """Keep what will be known once the reports are in the spool; raises OSError."""
     entries = [(entry.key, entry.category, dict(entry.facts)) for entry in known.entries.values()]
-    text = json.dumps({"generation": known.generation, "entries": entries}, ensure_ascii=False)
+    values = {"generation": known.generation, "unread": sorted(known.unread), "entries": entries}
+    text = json.dumps(values, ensure_ascii=False)
     write_private(folder / NEXT_FILE, text.encode("utf-8", "replace"))
 
 

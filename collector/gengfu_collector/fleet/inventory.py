@@ -81,14 +81,15 @@ def take(
     known = connection.execute(select(inventory).where(inventory.c.asset_id == asset_id)).one_or_none()
     if not _fits(known, agent_id, report):
         return Taken(wanted=True)
-    quiet = _quiet_categories(known, report)
     is_last = not report.full or report.part == report.parts
     scan = (known.scan if known is not None else 0) + (report.full and report.part == 1)
     found = list(_upsert(connection, asset_id, report, scan, now_ms))
     found += _removed(connection, asset_id, report, scan if report.full and is_last else None)
     changes: list[Change] = []
     if known is not None and known.first_at_ms is not None:
-        changes = [change for change in found if change.category not in quiet and is_event(change)]
+        before = {part[0] for part in from_text(known.unread)}
+        seen_again = before - {unread.category for unread in report.unread}
+        changes = [change for change in found if is_event(change) and not _comes_of_rights(change, before, seen_again)]
         changes = [_judged(change, severity_of) for change in changes]
         _write_down(connection, asset_id, changes, report.measured_at_ms, now_ms)
     state = _state(known, agent_id, report, scan, changed=bool(changes), is_last=is_last, now_ms=now_ms)
@@ -154,11 +155,15 @@ def _fits(known: Row[Any] | None, agent_id: int, report: Inventory) -> bool:
     return bool(known.next_part == 0 and report.generation == known.generation + (0 if nothing_new else 1))
 
 
-def _quiet_categories(known: Row[Any] | None, report: Inventory) -> set[str]:
-    """What could not be read before or cannot be now: a difference says more of the agent's rights than of the
-    machine."""
-    before = {part[0] for part in from_text(known.unread)} if known is not None else set()
-    return before | {unread.category for unread in report.unread}
+def _comes_of_rights(change: Change, unread_before: set[str], seen_again: set[str]) -> bool:
+    """True when a difference says more of what the agent may read than of the machine: things and facts that come to
+    light with a category that could not be read as a whole before. Software is read as a whole or not at all."""
+    if change.kind == "added":
+        return change.category in seen_again and change.category != "software"
+    if change.category not in unread_before or change.before is None or change.after is None:
+        return False
+    common = change.before.keys() & change.after.keys() - _QUIET_FACTS.get(change.category, set())
+    return all(change.before[name] == change.after[name] for name in common)
 
 
 def _entries(connection: Connection, asset_id: int, keys: Iterable[str]) -> dict[str, tuple[str, dict[str, Fact]]]:
@@ -174,9 +179,10 @@ def _entries(connection: Connection, asset_id: int, keys: Iterable[str]) -> dict
 
 def _upsert(connection: Connection, asset_id: int, report: Inventory, scan: int, now_ms: int) -> Iterator[Change]:
     before = _entries(connection, asset_id, [entry.key for entry in report.entries])
-    same = [entry for entry in report.entries if before.get(entry.key) == (entry.category, entry.facts)]
+    entries = [_with_unread(entry, before, report) for entry in report.entries]
+    same = [entry for entry in entries if before.get(entry.key) == (entry.category, entry.facts)]
     _touch(connection, asset_id, [entry.key for entry in same], scan)
-    fresh = [entry for entry in report.entries if entry.key not in before]
+    fresh = [entry for entry in entries if entry.key not in before]
     if fresh:
         count = select(func.count()).select_from(inventory_entry).where(inventory_entry.c.asset_id == asset_id)
         del fresh[max(MAX_ROWS - (connection.scalar(count) or 0), 0) :]
@@ -186,10 +192,19 @@ def _upsert(connection: Connection, asset_id: int, report: Inventory, scan: int,
     for entry in fresh:
         yield Change("added", entry.category, entry.key, name_of(entry.key, entry.facts), None, entry.facts)
     seen = {entry.key for entry in same}
-    differing = [entry for entry in report.entries if entry.key in before and entry.key not in seen]
+    differing = [entry for entry in entries if entry.key in before and entry.key not in seen]
     _replace(connection, [_row(asset_id, entry, scan) for entry in differing])
     for entry in differing:
         yield _changed(entry, before[entry.key][1])
+
+
+def _with_unread(
+    entry: InventoryEntry, before: Mapping[str, tuple[str, dict[str, Fact]]], report: Inventory
+) -> InventoryEntry:
+    """Facts of a category that could not be read as a whole stay until they are read again."""
+    if entry.key not in before or entry.category not in {unread.category for unread in report.unread}:
+        return entry
+    return InventoryEntry(entry.key, entry.category, {**before[entry.key][1], **entry.facts})
 
 
 def _replace(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:

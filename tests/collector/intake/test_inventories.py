@@ -222,8 +222,36 @@ def test_what_cannot_be_read_is_not_gone_and_what_can_be_read_again_is_not_new(r
     assert (changes(rig), len(present(rig))) == ([], 4), "nor for an agent that has forgotten what it told"
     machine.look(DISK, TOTAL, MODULE_1, unread=UNREAD, full=True)
     machine.look(DISK, TOTAL, MODULE_1)
+    assert changes(rig) == [("removed", "memory/slot/A2")], "now it is seen that it is gone"
     machine.look(DISK, TOTAL)
-    assert changes(rig) == [("removed", "memory/slot/A1")]
+    assert changes(rig)[1:] == [("removed", "memory/slot/A1")]
+
+
+def test_an_agent_that_never_may_read_everything_still_sees_changes(rig: Rig, machine: Machine) -> None:
+    """Without root neither modules nor serial numbers can be read; less memory is seen all the same."""
+    unread = (*UNREAD, UnreadCategory("machine", "check.needs_rights"))
+    make = thing("machine", maker="Dell", firmware="1.0")
+    machine.look(TOTAL, make, unread=unread)
+    machine.look(
+        thing("memory/total", size_bytes=8 * GIB), thing("machine", maker="Dell", firmware="1.1"), unread=unread
+    )
+    assert sorted(changes(rig)) == [("changed", "machine"), ("shrunk", "memory/total")]
+    assert tickets(rig) == [("inventory", "memory", "warning")]
+    machine.look(TOTAL, thing("machine", maker="Dell", firmware="1.1", serial="S1"), MODULE_1, MODULE_2)
+    assert len(changes(rig)) == 3, "what comes to light is no change; the memory that is back is one"
+    assert tickets(rig) == []
+    machine.known = Known()
+    machine.look(TOTAL, thing("machine", maker="Dell", firmware="1.1"), unread=unread)
+    assert present(rig)["machine"]["serial"] == "S1"
+    machine.look(TOTAL, thing("machine", maker="Dell", firmware="1.2"), MODULE_1)
+    assert sorted(changes(rig)[3:]) == [("changed", "machine"), ("removed", "memory/slot/A2")]
+
+
+def test_software_that_came_while_it_could_not_be_read_is_a_change(rig: Rig, machine: Machine) -> None:
+    machine.look(BASH)
+    machine.look(unread=(UnreadCategory("software", "check.program_failed"),))
+    machine.look(BASH, thing("software/dpkg/one", name="one", version="1"))
+    assert changes(rig) == [("added", "software/dpkg/one")]
 
 
 def test_old_news_opens_no_ticket_and_the_next_fresh_look_does(rig: Rig, machine: Machine) -> None:
