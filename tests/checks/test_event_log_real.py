@@ -18,6 +18,7 @@ from gengfu_checks.errors import CannotMeasure
 from gengfu_checks.local import event_log, event_log_journal
 from gengfu_checks.local.event_log import CHECK, Source, measure_source
 from gengfu_checks.local.event_log_journal import Journal
+from gengfu_checks.local.event_log_page import Wanted
 from gengfu_checks.model import Measurement
 
 JOURNALD = Path("/lib/systemd/systemd-journald")
@@ -308,7 +309,7 @@ def test_a_journal_that_may_not_be_read_needs_rights(short_path: Path) -> None:
     os.seteuid(65534)
     try:
         with pytest.raises(CannotMeasure) as caught:
-            event_log_journal.require_rights([short_path])
+            event_log_journal.read(Journal(("/bin/true",), folders=(short_path,)), {}, Wanted(3), 5.0)
     finally:
         os.seteuid(0)
     assert caught.value.code == "check.needs_rights"

@@ -30,10 +30,12 @@ _NEWLINE = b"\n"
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """Where to ask: journalctl and what it needs to find the journal, and the folder that holds one over a restart."""
+    """Where to ask: journalctl and what it needs to find the journal, the folder that holds one over a restart, and the
+    folders whose files have to be readable."""
 
     argv: tuple[str, ...]
     persistent: Path = PERSISTENT
+    folders: tuple[Path, ...] = FOLDERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ def read_rows(
     journal: Journal, cursor: Mapping[str, Any], wanted: Sequence[str], fields: str, timeout_s: float
 ) -> Rows:
     """Entries after a cursor that fit journalctl's words `wanted`, with these fields. Raises CannotMeasure."""
+    require_rights(journal.folders)
     timeout_s /= 3
     newest = _edge(journal, ("--lines=1",), timeout_s)
     if newest is None:
