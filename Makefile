@@ -4,14 +4,14 @@
 VENV := .venv
 # Tests wait for processes and sockets more than they compute, so more of them run than there are cores.
 WORKERS := 4
-# Of make chaos; a seed repeats a run: make chaos SECONDS=60 SEED=7
+# Of make chaos and make fuzz; a seed repeats a run: make chaos SECONDS=60 SEED=7
 SECONDS := 300
 SEED :=
 PYTHON ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all chaos bench check format lock proto clean setup
+.PHONY: help demo test test-all chaos fuzz bench check format lock proto clean setup
 
 help: ## this list
 	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +27,9 @@ test-all: ## all tests, on every one of Python 3.11, 3.12 and 3.13 that this mac
 
 chaos: setup ## kill, stop, cut, fill and set back both sides under load, and count every report
 	$(VENV)/bin/python tests/chaos/chaos.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+fuzz: setup ## feed every parser of outside data with senseless input; what is found is kept in tests/fuzz/kept
+	$(VENV)/bin/python tests/fuzz/fuzz.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 bench: setup ## every measurement: speed, latency, size
 	$(VENV)/bin/python tests/bench/run.py $(ARGS)

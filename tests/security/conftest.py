@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).resolve().parent.parent
-sys.path += [str(TESTS / part) for part in ("e2e", "agent", "proto", "collector", "collector/gateway")]
+sys.path += [str(TESTS / part) for part in ("e2e", "agent", "proto", "collector", "collector/gateway", "fuzz")]
 
 from machinery import Site, site_in  # noqa: E402
 

@@ -109,7 +109,7 @@ def memory(rows: Iterable[Row]) -> Iterator[InventoryEntry]:
                 "slot": place[1],
                 "bank": place[0],
                 "size_bytes": size(row.get("Capacity")),
-                "kind": _MEMORY_KINDS.get(row.get("SMBIOSMemoryType") or 0, ""),
+                "kind": _MEMORY_KINDS.get(size(row.get("SMBIOSMemoryType")) or 0, ""),
                 "speed_mts": size(row.get("Speed")),
                 "maker": said(row.get("Manufacturer")),
                 "part": said(row.get("PartNumber")),

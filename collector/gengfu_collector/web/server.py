@@ -96,7 +96,12 @@ class BoundedProtocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         self._refused("malformed")
-        super().send_400_response(msg)
+        if self.cycle is None or self.cycle.response_complete:
+            super().send_400_response(msg)
+        else:
+            # What began well is being answered already: two answers at once would be an error of ours.
+            self.cycle.disconnected = True
+            self.transport.abort()
 
     def _allow(self, seconds: float) -> None:
         self._disarm()
