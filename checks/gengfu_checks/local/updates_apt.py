@@ -138,7 +138,9 @@ def collect(apt: Apt, timeout_s: float, now_s: float) -> State:
 def _pending(apt: Apt, timeout_s: float, broken: Sequence[str]) -> list[Pending] | None:
     # Without its caches apt reads the lists anew and writes none: a second of CPU, and nothing is changed.
     no_cache = ("-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache=")
-    argv = (apt.program, "-s", "-q", "-o", "Debug::NoLocking=1", *no_cache, *apt.options, "dist-upgrade")
+    # As root it would leave a log of its planner in /var/log/apt.
+    silent = ("-o", "Debug::NoLocking=1", "-o", "Dir::Log::Planner=")
+    argv = (apt.program, "-s", "-q", *silent, *no_cache, *apt.options, "dist-upgrade")
     try:
         output = run_program(argv, timeout_s, MAX_OUTPUT_BYTES)
         if output.exit_code != 0:
