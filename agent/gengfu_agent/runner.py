@@ -1,4 +1,4 @@
-"""Running checks in threads, each with a deadline, so that none can hurt another or the agent.
+"""Running checks in threads, each with a deadline and all within a budget, so that none can hurt another or the agent.
 
 A run that passes its deadline is given up: its finding is `check.timed_out`, its thread is left to itself and replaced.
 As long as it hangs, the check is not started again and every turn of it says `check.stuck`.
@@ -17,6 +17,7 @@ from itertools import islice
 from queue import SimpleQueue
 
 from gengfu_agent import keep
+from gengfu_agent.budget import CpuBudget
 from gengfu_agent.clock import Clock
 from gengfu_agent.plan import RunnableCheck
 from gengfu_agent.verdict import Outcome, Unknown, findings_of_run, unknown_of
@@ -73,6 +74,7 @@ class Runner:
         post: Callable[[Callable[[], None]], object],
         clock: Clock,
         kept: Callable[[str, str], str] = lambda _check, _kind: keep.EMPTY,
+        budget: CpuBudget | None = None,
     ) -> None:
         self._on_result = on_result
         self._post = post
@@ -83,6 +85,7 @@ class Runner:
         self._histories: dict[str, _History] = {}
         self._idle: list[_Worker] = []
         self._threads = 0
+        self._budget = budget or CpuBudget(self._now_s())
 
     def start(self, check: RunnableCheck) -> None:
         """Run a check as soon as a thread is free. Is it still running from before, the result says so at once."""
@@ -119,13 +122,16 @@ class Runner:
         self._hand_out()
 
     def next_deadline_s(self) -> float | None:
-        """When `expire` is needed next, by the clock that cannot be set; None when nothing runs."""
-        deadlines = (
+        """When `expire` is needed next, by the clock that cannot be set; None when nothing runs or has to wait."""
+        times = [
             run.began_s + run.check.timeout_s
             for run in self._running.values()
             if run.began_s is not None and not run.overdue
-        )
-        return min(deadlines, default=None)
+        ]
+        wait_s = self._budget.wait_s(self._now_s()) if self._queue else 0.0
+        if wait_s:
+            times.append(self._now_s() + wait_s)
+        return min(times, default=None)
 
     def hanging(self) -> int:
         """How many runs are past their deadline and still hang."""
@@ -133,6 +139,8 @@ class Runner:
 
     def _hand_out(self) -> None:
         while self._queue and self._working() < MAX_WORKING and (self._idle or self._threads < MAX_THREADS):
+            if self._budget.wait_s(self._now_s()):
+                return
             run = self._queue.popleft()
             run.began_s = self._now_s()
             worker = self._idle.pop() if self._idle else self._hire()

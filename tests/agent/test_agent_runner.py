@@ -13,6 +13,7 @@ import pytest
 from checkkinds import check_of, level, returning
 from spools import StillClock
 
+from gengfu_agent.budget import BURST_CPU_S, SHARE, CpuBudget
 from gengfu_agent.runner import MAX_THREADS, MAX_WORKING, Runner, RunResult
 from gengfu_checks.model import Context, Measurement, Status
 
@@ -211,6 +212,7 @@ import sys, time
 sys.path.insert(0, "tests/agent")
 from checkkinds import check_of
 from gengfu_agent.clock import SystemClock
+from gengfu_agent.budget import BURST_CPU_S, SHARE, CpuBudget
 from gengfu_agent.runner import Runner
 runner = Runner(print, lambda call: None, SystemClock())
 runner.start(check_of(lambda _: time.sleep(3600)))
@@ -218,3 +220,19 @@ print("end")
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=True)
     assert done.stdout == "end\n"
+
+
+def test_past_the_budget_runs_wait_and_say_when_they_are_due() -> None:
+    bench, used_s = Bench(), [0.0]
+    now_s = bench.clock.now_boot_ms / 1000
+    runner = Runner(bench.results.append, bench.calls.put, bench.clock, budget=CpuBudget(now_s, lambda: used_s[0]))
+    bench.runner = runner
+    used_s[0] = BURST_CPU_S + 1.0
+    runner.start(check_of(returning(level(0.95))))
+    bench.settle()
+    assert bench.results == []
+    assert runner.next_deadline_s() == now_s + 1.0 / SHARE
+    bench.clock.move(1.0 / SHARE)
+    runner.expire()
+    bench.deliver(1)
+    assert runner.next_deadline_s() is None

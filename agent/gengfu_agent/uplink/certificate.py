@@ -36,6 +36,7 @@ class CertificateKeeper:
         self._due_at_s = 0.0
         self._ask_after_ms = 0
         self._asked_with: bytes | None = None
+        self._told_unasked = False
         self._roots_after_ms = 0
 
     async def load(self) -> Credentials:
@@ -67,6 +68,7 @@ class CertificateKeeper:
         assert self._credentials is not None
         pause_s = renewal.retry_after_s(self._credentials.not_before_s, self._credentials.not_after_s)
         self._ask_after_ms = self._clock.boot_ms() + round(pause_s * 1000)
+        self._told_unasked = False
         try:
             self._asked_with = await asyncio.to_thread(self._identity.pending_key, keys.new_key)
             return await asyncio.to_thread(keys.certificate_request_der, self._asked_with)
@@ -78,7 +80,9 @@ class CertificateKeeper:
         """Store the certificate that was asked for; False when it was not, or is not what it should be."""
         key, self._asked_with = self._asked_with, None
         if key is None:
-            _log.warning("certificate_not_asked_for")
+            if not self._told_unasked:  # a collector may send them without end
+                _log.warning("certificate_not_asked_for")
+            self._told_unasked = True
             return False
         try:
             roots = await asyncio.to_thread(self._identity.roots_pem)
