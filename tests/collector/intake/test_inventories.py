@@ -20,7 +20,7 @@ from gengfu_collector.intake import by_hand, pipeline
 from gengfu_collector.intake.inventory import rules_of
 from gengfu_collector.intake.submission import Outcome, Submission
 from gengfu_collector.store.database import Database
-from gengfu_collector.store.schema import inventory, inventory_change, inventory_entry
+from gengfu_collector.store.schema import event, inventory, inventory_change, inventory_entry
 from gengfu_proto.convert.inventory import encode_change, encode_full
 from gengfu_proto.convert.report import decode_body
 
@@ -164,6 +164,7 @@ def test_a_replaced_disk_is_a_ticket_until_somebody_accepts_it(rig: Rig, machine
     assert rig.events() == ["opened"], "looking again is no news"
     answer = rig.do(lambda work: listings.accept(work, "pc-1", "", "alice"))
     assert answer == {"asset": "pc-1", "changes_accepted": 1}
+    assert [(row["kind"], row["actor"]) for row in rig.rows(event)][-1] == ("inventory_accepted", "alice")
     assert (tickets(rig), rig.events()) == ([], ["opened", "resolved"])
     machine.look(MODULE_1, MODULE_2, TOTAL, other, BASH)
     assert tickets(rig) == []
