@@ -35,6 +35,7 @@ PROFILE = (
       set = { path = "/nowhere" }
     """
 )
+CUT_WITHIN_S = 5.0
 PROTOCOL = stream_pb2.DRAIN_REASON_PROTOCOL
 
 
@@ -365,6 +366,28 @@ async def test_who_is_cut_in_the_middle_of_sending_reads_why(collector: Collecto
         async with Intruder(collector, card) as one:
             await one.hello(instance=bytes([number]))
             assert (await sending_until_cut(one, lambda _: heartbeat)).reason == PROTOCOL
+
+
+async def test_a_blocked_agent_that_goes_on_speaking_and_does_not_leave_is_thrown_out(
+    collector: Collector, card: Card, intruder: Intruder
+) -> None:
+    """Cut means that the connection is over, within five seconds, whatever the other end does."""
+    await intruder.hello()
+    run = a_run("many")
+    assert (await intruder.report(body_of(run), [run.shape])).accepted
+    began_s = time.monotonic()
+    await asyncio.to_thread(collector.ask, "agent.block", uid=card.uid)
+    drain = await cut(intruder)
+    assert drain.reason == stream_pb2.DRAIN_REASON_BLOCKED
+    ending = asyncio.create_task(intruder.ending())
+    while not ending.done():
+        intruder.seq += 1
+        await intruder.send_bytes(a_report(intruder.seq, body_of(run), epoch=intruder.welcome.epoch))
+        await asyncio.sleep(0.01)
+    assert time.monotonic() - began_s < CUT_WITHIN_S
+    assert (await asyncio.to_thread(collector.ask, "status"))["connected"] == 0
+    (row,) = await asyncio.to_thread(collector.agents)
+    assert row["high_water"] == 1, "nothing that came afterwards is kept"
 
 
 async def test_large_messages_that_are_no_reports_are_not_even_read(collector: Collector, card: Card) -> None:

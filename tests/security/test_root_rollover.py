@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ssl
+import sys
+import time
 from pathlib import Path
 
 from cryptography import x509
-from machinery import Agent, Collector, Site, profile_of_service, quick_agent, until
+from machinery import Agent, Collector, Site, profile_of_service, quick_agent, quiet_profile, until
 
 
 def roots_in(path: Path) -> int:
@@ -81,3 +83,32 @@ def leads_to(collector: Collector, roots: Path) -> bool:
         context.wrap_socket(plain, server_hostname="gengfu-collector") as tls,
     ):
         return tls.version() is not None
+
+
+def test_everybody_ends_up_under_the_new_root_also_who_slept_until_its_certificate_was_over(site: Site) -> None:
+    lifetime_s = 8
+    launcher = [sys.executable, str(Path(__file__).with_name("short_lives.py")), str(lifetime_s), "--"]
+    collector = site.collector(launcher=launcher, inspection=quiet_profile())
+    collector.start()
+    awake, asleep = started(site, collector, "awake"), started(site, collector, "asleep")
+    asleep.stop()
+    stopped_at_s = time.monotonic()
+    assert collector.json("root", "prepare")["agents_told"] == 1
+    until(lambda: roots_in(awake.state / "roots.pem") == 2, "the connected agent trusts both")
+    collector.json("root", "use")
+    until(lambda: "root 2" in issuer_seen_by(awake), "its next certificate is of the new root")
+    collector.stop()
+    collector.start()
+    until(lambda: awake.is_connected(collector), "with which it comes back")
+    until(lambda: time.monotonic() > stopped_at_s + lifetime_s, "the sleeper's certificate is over")
+    assert roots_in(asleep.state / "roots.pem") == 1
+    assert "root 1" in issuer_seen_by(asleep)
+    asleep.start()
+    until(lambda: asleep.is_connected(collector), "it comes back by its binding key, trusting the old root alone")
+    until(lambda: roots_in(asleep.state / "roots.pem") == 2, "and learns of the new one")
+    assert "root 2" in issuer_seen_by(asleep)
+    left = {
+        agent.name: collector.json("agent", "show", agent.identity["agent_id"])["recoveries_left"]
+        for agent in (awake, asleep)
+    }
+    assert left == {"awake": 3, "asleep": 2}
