@@ -159,6 +159,15 @@ def test_packages_come_and_go_through_kills_of_both_sides(site: Site, dpkg: Dpkg
     assert resolved["state"] == "resolved"
     assert "changes accepted by" in resolved["events"][-1]["data"]["reason"]
     assert collector.json("ledger", "verify")["unexplained"] == 0
+    assert collector.json("inventory", "refresh", asset)["asked"]
+    until(lambda: '"full": true' in agent.told(), "it is counted anew")
+    agent.kill()
+    until(lambda: not agent_is_connected(collector), "the collector notices")
+    assert "not connected" in collector.command_line("inventory", "refresh", asset).stderr
+
+
+def agent_is_connected(collector: Collector) -> bool:
+    return any(row["connected"] for row in collector.agents())
 
 
 def test_what_the_collector_lost_it_asks_for(site: Site, dpkg: Dpkg) -> None:

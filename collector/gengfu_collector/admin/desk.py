@@ -21,7 +21,8 @@ class Desk:
     """The truth and the levers. Without a running collector nobody is connected and the levers do nothing.
 
     `reload` reads the inspection folder anew (raises ConfigurationError, then nothing has changed), `give_orders` sends
-    changed plans to connected agents and returns how many got one, `tell_roots` the roots that they should trust.
+    changed plans to connected agents and returns how many got one, `tell_roots` the roots that they should trust, and
+    `ask_inventory` asks one (by row id) for its whole inventory; False when it is not connected.
     """
 
     database: Database
@@ -34,4 +35,5 @@ class Desk:
     reload: Callable[[], None] = lambda: None
     give_orders: Callable[[], Awaitable[int]] = field(default=_no_orders)
     tell_roots: Callable[[], int] = lambda: 0
+    ask_inventory: Callable[[int], bool] = lambda _: False
     running: bool = False

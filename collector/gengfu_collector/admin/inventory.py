@@ -89,10 +89,15 @@ def accept(work: UnitOfWork, name: str, category: str, actor: str) -> dict[str, 
     if category:
         _require_category(category)
     found = assets.find(work.connection, name)
-    newest = select(agent.c.id).where(agent.c.asset_id == found.id).order_by(agent.c.id.desc()).limit(1)
-    agent_id = work.connection.scalar(newest)
+    agent_id = agent_of(work.connection, name)
     accepted = 0 if agent_id is None else intake_inventory.accept(work, work.agent(agent_id), actor, category)
     return {"asset": found.name, "changes_accepted": accepted}
+
+
+def agent_of(connection: Connection, name: str) -> int | None:
+    """Row id of the newest agent of an asset; raises NotFound."""
+    of_asset = agent.c.asset_id == assets.find(connection, name).id
+    return connection.scalar(select(agent.c.id).where(of_asset).order_by(agent.c.id.desc()).limit(1))
 
 
 def _require_category(category: str) -> None:

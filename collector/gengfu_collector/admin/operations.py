@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from gengfu_collector.admin import inventory, listings
 from gengfu_collector.admin.desk import Desk
-from gengfu_collector.errors import UsageError
+from gengfu_collector.errors import Refused, UsageError
 from gengfu_collector.fleet import agents, assets, compliance, events, tokens
 from gengfu_collector.fleet.inspection import load_inspection
 from gengfu_collector.fleet.review import diff
@@ -231,6 +231,13 @@ async def _inventory_accept(desk: Desk, actor: str, name: str, category: str = "
     return await _write(desk, lambda work: inventory.accept(work, name, category, actor))
 
 
+async def _inventory_refresh(desk: Desk, actor: str, name: str) -> Any:
+    agent_id = await _reading(inventory.agent_of)(desk, actor, name=name)
+    if agent_id is None or not desk.ask_inventory(agent_id):
+        raise Refused(f"the agent of {name!r} is not connected; it tells its inventory when it comes back")
+    return {"asset": name, "asked": True}
+
+
 async def _reload(desk: Desk, _actor: str) -> Any:
     desk.reload()
     return {"plans_sent": await desk.give_orders(), "running": desk.running}
@@ -275,6 +282,7 @@ OPERATIONS: dict[str, Operation] = {
     "inventory.changes": _reading(inventory.changes),
     "inventory.software": _reading(inventory.software),
     "inventory.accept": _inventory_accept,
+    "inventory.refresh": _inventory_refresh,
     "ledger.verify": _reading(listings.ledger),
     "ledger.dead_letters": _reading(listings.dead_letters),
 }

@@ -22,7 +22,7 @@ from gengfu_collector.faults.model import Rule
 from gengfu_collector.fleet.assets import labels_of
 from gengfu_collector.fleet.inspection import load_inspection
 from gengfu_collector.fleet.plans import AssetOrders
-from gengfu_collector.gateway import issuance
+from gengfu_collector.gateway import issuance, messages
 from gengfu_collector.gateway.admission import Admission, EnrolmentLimits, Rate, stream_options
 from gengfu_collector.gateway.enrolment import EnrolmentServicer, Former, StreamAddress, start_enrolment_server
 from gengfu_collector.gateway.listener import start_listener
@@ -159,6 +159,12 @@ class Collector:
         given = await asyncio.gather(*(self.gateway.give_orders(agent_id) for agent_id in list(self.gateway.sessions)))
         return sum(given)
 
+    def _ask_inventory(self, agent_id: int) -> bool:
+        session = self.gateway.sessions.get(agent_id)
+        if session is not None:
+            session.send(messages.inventory_request())
+        return session is not None
+
     def _desk(self) -> Desk:
         return Desk(
             database=self._store.database,
@@ -171,6 +177,7 @@ class Collector:
             reload=self.reload,
             give_orders=self.give_orders,
             tell_roots=self.gateway.tell_roots,
+            ask_inventory=self._ask_inventory,
             running=True,
         )
 

@@ -70,6 +70,12 @@ def inventory_accept(asset: str, data: Data = None, category: Category = "", jso
     one(request(data, "inventory.accept", name=asset, category=category), json, ("asset", "changes_accepted"))
 
 
+@inventory_app.command("refresh")
+def inventory_refresh(asset: str, data: Data = None, json: Json = False) -> None:
+    """Have a connected machine look at itself anew now, at most every five minutes · 立即重新清点"""
+    one(request(data, "inventory.refresh", name=asset), json, ("asset", "asked"))
+
+
 def _details(facts: Mapping[str, Any], name: str) -> str:
     return " · ".join(_fact(key, value) for key, value in facts.items() if value != name)
 

@@ -97,6 +97,7 @@ _HEADINGS_ZH = {
     "cpu_seconds": "耗用 CPU 秒",
     "assets": "资产数",
     "changes_accepted": "已确认变更",
+    "asked": "已要求清点",
     "maker": "厂商",
     "model": "型号",
     "serial": "序列号",

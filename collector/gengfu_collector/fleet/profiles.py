@@ -29,6 +29,8 @@ SEVERITIES = {"warning": Status.WARNING, "critical": Status.CRITICAL}
 
 MAX_EVERY_S = 31 * 86_400.0
 MIN_TIMEOUT_S = 0.1
+RESERVED_NAMES = ("agent", "identity", "inventory", "presence")
+"""Under which the collector and the agent's look at itself speak."""
 MAX_TIMEOUT_S = 3_600.0
 MAX_CONFIRM = 100
 MIN_ABSENT_AFTER_S = 30.0
@@ -154,6 +156,8 @@ def _read_check(table: Table, profile: str, warnings: list[str]) -> ProfileCheck
             f"{shown(name)} is not a check name: a-z, 0-9, _, . and - are allowed, at most {MAX_NAME_CHARACTERS}",
             "name",
         )
+    if name in RESERVED_NAMES:
+        raise table.error(f"{shown(name)} cannot be the name of a check: Gengfu itself speaks under it", "name")
     every_s = table.duration_s("every", MIN_EVERY_S, MAX_EVERY_S)
     severity = table.choice("severity", tuple(SEVERITIES))
     typed: dict[str, object] = {

@@ -321,6 +321,7 @@ async def test_every_act_is_told_with_who_did_it(office: Office, agent_id: int) 
         "ledger.dead_letters",
         "inventory.changes",
         "inventory.software",
+        "inventory.refresh",
         "inventory.accept",  # of an asset with open changes: see tests/collector/intake/test_inventories.py
     }
 

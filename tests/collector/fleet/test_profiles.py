@@ -102,6 +102,7 @@ REFUSED = {
     "enabled as text": (check('enabled = "no"'), 6, ["true or false"]),
     "unknown severity": (check('severity = "critcal"'), 6, ['did you mean "critical"', "warning"]),
     "bad check name": (check('name = "ERP client"'), 6, ["a-z, 0-9"]),
+    "reserved check name": (check('name = "inventory"'), 6, ['"inventory" cannot be the name of a check']),
     "long check name": (check(f'name = "{"a" * 129}"'), 6, ["at most 128"]),
     "set is no table": (disk("set = 3"), 6, ["must be a table"]),
     "unknown setting": (check("set.patern = 3"), 6, ["'patern'", 'did you mean "pattern"', "at_least"]),
