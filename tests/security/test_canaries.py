@@ -145,32 +145,35 @@ def test_things_one_by_one(house: Collector) -> None:
         code, text, said = command(house, *words)
         assert code == 0, (words, said)
         seen |= marks_in(text)
-        code, text, _ = command(house, *words, "--json")
-        assert isinstance(parsed(text, " ".join(words)), dict)
+        if words[0] == "ticket":
+            code, text, _ = command(house, *words, "--json")
+            assert isinstance(parsed(text, " ".join(words)), dict)
     assert seen >= set(CANARIES)
+
+
+def with_argument(text: str) -> list[tuple[str, ...]]:
+    """Commands with a text in them, where `--` ends the options."""
+    return [
+        ("ticket", "show", "--", text),
+        ("ticket", "list", "--state", text),
+        ("fault", "list", "--asset", text),
+        ("agent", "block", "--", text),
+        ("asset", "classify", "--", text, text),
+        ("token", "create", "--ttl", text),
+        ("token", "create", "--label", text),
+        ("token", "create", "--label", f"{text}=x"),
+        ("token", "revoke", "--", text),
+        ("config", "diff", "--", text),
+        ("--", text),
+    ]
 
 
 def test_arguments_come_back_harmless(house: Collector) -> None:
     """What nobody knows is told in one line; nothing in it is obeyed, and nothing is taken for an option's value."""
-    for text in [*CANARIES.values(), "\udcff\udc80 mark-surrogates", "x" * 100_000]:
-        said_by_name: Mapping[tuple[str, ...], None] = dict.fromkeys(
-            (
-                ("ticket", "show", "--", text),
-                ("ticket", "list", "--state", text),
-                ("fault", "list", "--asset", text),
-                ("agent", "block", "--", text),
-                ("asset", "classify", "--", text, text),
-                ("token", "create", "--ttl", text),
-                ("token", "create", "--label", text),
-                ("token", "create", "--label", f"{text}=x"),
-                ("token", "revoke", "--", text),
-                ("config", "diff", "--", text),
-                ("--", text),
-            )
-        )
-        for words in said_by_name:
-            if "\0" in text:  # cannot be an argument
-                continue
+    texts = [text for text in (*CANARIES.values(), "\udcff\udc80 mark-surrogates", "x" * 100_000) if "\0" not in text]
+    for number, text in enumerate(texts):
+        # Each text in every third command, each command with every third text.
+        for words in with_argument(text)[number % 3 :: 3]:
             before, options = (words[: words.index("--")], words[words.index("--") :]) if "--" in words else (words, ())
             code, _, said = told_by(collector_cli.main, *before, "--data", str(house.data), *options)
             assert code in (0, 1, 2), (words, said)
@@ -294,9 +297,9 @@ def _assigned(values: Mapping[str, str]) -> list[str]:
 def test_files_of_the_inspection_folder(tmp_path: Path) -> None:
     """A text in every place of a profile: refused in one line or shown harmlessly."""
     refused = 0
-    for text in CANARIES.values():
+    for number, text in enumerate(CANARIES.values()):
         escaped = re.sub(r"\\u(d[89ab]..)\\u(d[c-f]..)", _joined, json.dumps(text)).replace("\x7f", "\\u007f")
-        for place in PLACES:
+        for place in PLACES[number % 2 :: 2]:
             (tmp_path / "a.toml").write_text(an_inspection_file(place, escaped))
             try:
                 review = check_folder(tmp_path, time_zone("UTC"))
@@ -306,7 +309,7 @@ def test_files_of_the_inspection_folder(tmp_path: Path) -> None:
                 continue
             json.dumps(review.as_json()).encode()
             assert_harmless("".join(map(collector_cli_line, review.lines())), place)
-    assert refused > 50
+    assert refused > 25
 
 
 def _joined(found: re.Match[str]) -> str:
