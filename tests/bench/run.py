@@ -25,6 +25,7 @@ RUNS: dict[str, list[str]] = {
     "2,000 agents at rest": ["swarm.py", "--agents", "2000", "--seconds", "45", "--rate", "100"],
     "a ticket after its finding": ["ticket_latency.py", "--tickets", "300"],
     "pages of metrics": ["bench_exposition.py"],
+    "inventories": ["inventory_cost.py"],
     "the agent, two minutes": ["agent_footprint.py", "--minutes", "2"],
     "a day of the built-in profiles on this machine": ["day_of_schedule.py", "--budget", "5"],
 }
