@@ -14,11 +14,12 @@ from machines import DAY_MS
 from sqlalchemy import update
 from stream_rig import Site, site_at
 
-from gengfu_checks.model import Status
+from gengfu_checks.model import InventoryEntry, Status
 from gengfu_collector.app import upkeep as upkeep_module
 from gengfu_collector.app.upkeep import Upkeep
 from gengfu_collector.intake import presence
 from gengfu_collector.store import schema
+from gengfu_proto.convert.inventory import encode_change, encode_full
 
 BAD = Status.CRITICAL
 INVENTORY_DAYS = 400
@@ -130,6 +131,24 @@ async def test_old_report_bytes_go_and_the_account_stays_whole(site: Site) -> No
     async with upkeep(site, "keep_house"):
         await site.until(lambda: [row["seq"] for row in site.rows(schema.report)] == [2])
     assert (site.rows(schema.ledger)[0]["pruned"], site.unexplained()) == (1, 0)
+
+
+async def test_changes_of_inventories_that_are_older_than_they_are_kept_go(site: Site) -> None:
+    agent = site.agent()
+    async with agent.connected():
+        pass
+    bash = [InventoryEntry("software/dpkg/bash", "software", {"name": "bash"})]
+    told = [*encode_full(1, [], (), 0, 0), encode_change(2, bash, [], (), 0, 0)]
+    told.append(encode_change(3, [], ["software/dpkg/bash"], (), 0, 0))
+    for seq, (body, days_ago) in enumerate(zip(told, (402, 401, 399), strict=True), 1):
+        site.shift_ms = -days_ago * DAY_MS
+        site.intake.submit(submission(agent.id, seq, data=body))
+        await site.until(lambda seq=seq: len(site.rows(schema.report)) == seq)
+    site.shift_ms = 0
+    site.intake.submit(submission(agent.id, 4, run("disk")))
+    await site.until(lambda: len(site.rows(schema.report)) == 4)
+    async with upkeep(site, "keep_house"):
+        await site.until(lambda: [row["kind"] for row in site.rows(schema.inventory_change)] == ["removed"])
 
 
 async def test_certificates_that_cannot_be_renewed_do_not_end_housekeeping(
