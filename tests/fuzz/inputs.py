@@ -124,7 +124,7 @@ class Inputs:
     def value(self, depth: int = 4) -> Any:
         """What a JSON document or a property list may hold; keys are words that the parser knows."""
         random = self._random
-        kinds = 9 if depth else 6
+        kinds = 11 if depth else 8
         match random.randrange(kinds):
             case 0:
                 return random.choice((None, True, False))
@@ -136,9 +136,9 @@ class Inputs:
                 return random.choice(TEXTS)
             case 4:
                 return str(random.choice(NUMBERS))
-            case 5:
+            case 5 | 6 | 7:
                 return random.choice(self._words)
-            case 6:
+            case 8:
                 return [self.value(depth - 1) for _ in range(random.randrange(4))]
             case _:
                 return self.table(depth - 1)

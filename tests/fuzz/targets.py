@@ -25,6 +25,7 @@ from gengfu_agent.status import STATUS_FILE, read_status
 from gengfu_agent.uplink.ending import ending_of_drain
 from gengfu_checks import registry
 from gengfu_checks.errors import CheckError
+from gengfu_checks.inventory import macos
 from gengfu_checks.model import Finding, Status
 from gengfu_collector import config
 from gengfu_collector.errors import CollectorError
@@ -172,6 +173,14 @@ _CHECKS: tuple[tuple[str, str, str, tuple[Any, ...], tuple[str, ...]], ...] = (
     ("local.battery_elsewhere", "windows_batteries", "any", (), ()),
     ("local.battery_elsewhere", "macos_batteries", "any", (), ()),
     ("local.utc_time", "utc_s", "any", (), ()),
+    ("local.utc_time", "naive_utc_s", "any", (), ()),
+    ("local.containers", "container_of", "row", (), ()),
+    ("local.firewall", "judge_profiles", "rows", ((), True), ()),
+    ("local.firewall", "judge_mac", "text", (True,), ()),
+    ("local.disk_encryption", "filevault", "text", (), ()),
+    ("local.disk_health", "targets_of", "any", (("a",),), ()),
+    ("local.account_judge", "account_names", "rows", ("Name",), ()),
+    ("local.event_log_journal", "time_of", "row", (), ()),
     ("local.file_age", "parse_path", "text", (), ()),
     ("settings", "parse_duration_s", "any", (), ()),
     ("inventory.edid", "monitor", "bytes", ("HDMI-1",), ()),
@@ -413,6 +422,19 @@ def of_http() -> Iterator[Target]:
     yield Target("grpc.peer", lambda data: peer_address(as_text(data)), Inputs.data, (), peers)
 
 
+def of_macos() -> Iterator[Target]:
+    """The report of system_profiler, with everything that is made of it."""
+    path = Path(str(macos.__file__))
+    parts = (macos.machine, macos.processors, macos.memory, macos.disks, macos.nics, macos.monitors, macos.printers)
+
+    def feed(data: bytes) -> None:
+        rows = macos.rows_of(as_json(data))
+        for part in (*parts, macos.operating_system):
+            list(part(rows))
+
+    yield Target("macos.report", feed, FORMS["any"][1], (CheckError,), (), tuple(words_of(path)))
+
+
 def all_targets() -> list[Target]:
     """Every target there is."""
-    return [*of_wire(), *of_certificates(), *of_files(), *of_http(), *of_checks()]
+    return [*of_wire(), *of_certificates(), *of_files(), *of_http(), *of_checks(), *of_macos()]

@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 from canaries import CANARIES, LONE_SURROGATES, MUST_NOT_BE_READ_AS, assert_harmless, marks_in, parsed
 from hostile_words import be_hostile, speak
-from machinery import Collector, Site, until
+from machinery import Collector, Site, constants, until
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_classic
 from test_hostile_agents import PROFILE
@@ -55,7 +55,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
     """A collector to which every canary was said, by agents, on its command line and on its admin socket."""
     site = Site(tmp_path_factory.mktemp("canaries"))
     try:
-        collector = site.collector(inspection=PROFILE)
+        # What agents said stays on the pages after they have gone, however long the tests take.
+        stays = constants("gengfu_collector.cli:main", "gengfu_collector.app.upkeep:DISCONNECTED_GRACE_S=100000.0")
+        collector = site.collector(launcher=stays, inspection=PROFILE)
         collector.start()
         for name, text in CANARIES.items():
             asyncio.run(be_hostile(collector, name, text))

@@ -14,6 +14,7 @@ CALLS = (
 )
 AGENT = "the agent itself"
 _FORKS = ("clone", "clone3", "fork", "vfork")
+_LOST = "lost"
 _UNFINISHED = " <unfinished ...>"
 _RESUMED = re.compile(r"<\.\.\. \w+ resumed>(.*)")
 _CALL = re.compile(r"(\w+)\((.*)\) += +(-?\w+)")
@@ -48,7 +49,13 @@ class Call:
 def calls_in(trace: Path) -> Iterator[Call]:
     """Every call in order, those of processes that programs have started under the program's name."""
     whole = list(_whole(trace.read_text("utf-8", "replace").splitlines()))
-    parents = {int(result): process for process, name, _, result in whole if name in _FORKS}
+    forks = [(process, result) for process, name, _, result in whole if name in _FORKS]
+    parents = {int(result): process for process, result in forks if result != _LOST}
+    # A program that is killed as it forks does not live to hear the child's number.
+    lost = [process for process, result in forks if result == _LOST]
+    parents |= {
+        process: lost[0] for process, *_ in whole[1:] if lost and process not in parents and process != whole[0][0]
+    }
     programs: dict[int, str] = {}
     for process, name, arguments, _ in whole:
         by = programs.setdefault(process, _inherited(process, parents, programs))
@@ -80,3 +87,6 @@ def _whole(lines: Iterable[str]) -> Iterator[tuple[int, str, str, str]]:
         found = _CALL.match(text)
         if found and not found[3].startswith(("-", "?")):
             yield process, found[1], found[2], found[3]
+    for process, text in begun.items():
+        if text.startswith(_FORKS):
+            yield process, text.partition("(")[0], "", _LOST
