@@ -252,6 +252,25 @@ async def test_a_number_that_is_taken_is_changed_and_the_report_stays_live(rig: 
     assert rig.uplink.counters.renumbered_total == 1
 
 
+@pytest.mark.parametrize("newest_is_told", [True, False], ids=["acknowledged", "waiting"])
+async def test_what_gets_a_new_number_behind_newer_news_is_history(rig: Rig, newest_is_told: bool) -> None:
+    """As after an old copy of the spool: under a number of now, the old news would open and close faults."""
+    rig.collector.acknowledge_at_once = False
+    rig.start()
+    for check in ("cpu", "memory", "cpu"):
+        await rig.append(check)
+    conversation = await rig.collector.conversation(1)
+    await rig.collector.until(lambda: len(conversation.reports) == 3)
+    if newest_is_told:
+        conversation.acknowledge(3)
+    conversation.send(acknowledgement=stream_pb2.Acknowledgement(epoch=1, renumber=[1, 2]))
+    await rig.collector.until(lambda: len(conversation.reports) == 5)
+    lanes = {report.seq: report.lane for report in conversation.reports[3:]}
+    assert lanes == {4: BACKLOG, 5: LIVE}, "number 1 is older than number 3, number 2 is the latest of its check"
+    found = {entry.seq: entry.checks for entry in rig.spool.read(None, 10)}
+    assert (found[4], found[5]) == ((), ("memory",)), "and an agent that starts again knows it"
+
+
 async def test_records_of_no_epoch_go_under_the_one_that_welcome_names(rig: Rig) -> None:
     rig.collector.epoch = 7
     rig._append("cpu")

@@ -37,7 +37,10 @@ MAX_SEED = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What to do: `deeds`, or without any those drawn with `kinds` and `pause_s`. `mutants` are defects to put in."""
+    """What to do: `deeds`, or without any those drawn with `kinds` and `pause_s`. `mutants` are defects to put in.
+
+    `keep` leaves the files of all sides in the folder, also those from small disks of their own.
+    """
 
     seconds: float
     seed: int
@@ -47,6 +50,7 @@ class Run:
     deeds: Sequence[Deed] = ()
     mutants: Collection[str] = ()
     settle_within_s: float = SETTLE_WITHIN_S
+    keep: bool = False
     told: Callable[[str], None] = lambda _line: None
 
 
@@ -117,7 +121,10 @@ def chaos(run: Run, folder: Path) -> Outcome:
     oracle.start()
     try:
         with rig_in(folder, oracle.socket_path, run.size, run.kinds, run.mutants) as rig:
-            return _play(run, rig, oracle)
+            outcome = _play(run, rig, oracle)
+            if run.keep:
+                rig.keep_disks()
+            return outcome
     finally:
         oracle.stop()
 
@@ -258,6 +265,7 @@ def main() -> int:
         kinds=arguments.kinds,
         pause_s=arguments.pause,
         mutants=arguments.mutants,
+        keep=arguments.keep is not None,
         told=lambda line: print(line, flush=True),
     )
     print(f"seed {run.seed}: make chaos SEED={run.seed} SECONDS={run.seconds:g} repeats this", flush=True)

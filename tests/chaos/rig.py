@@ -108,6 +108,12 @@ class Rig:
             if member.disk is not None:
                 subprocess.run([program_path("umount"), "--lazy", str(member.disk)], check=False)
 
+    def keep_disks(self) -> None:
+        """Copy what is on small disks beside them: the disks themselves go."""
+        for member in self.members.values():
+            if member.disk is not None:
+                shutil.copytree(member.disk, member.disk.with_suffix(".kept"), ignore=shutil.ignore_patterns("*.sock"))
+
     @property
     def collector(self) -> Collector:
         """The collector."""

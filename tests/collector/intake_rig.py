@@ -36,6 +36,7 @@ HOUR_MS = 3_600_000
 AT_ONCE = Rule(confirm=1, recover=1)
 RULES = {"disk": AT_ONCE, "cpu": Rule(confirm=2, recover=2)}
 PATIENCE_S = 30
+SESSION = b"session"
 
 
 def run(
@@ -142,10 +143,15 @@ class Rig:
         return enrolled.id
 
     def hello(
-        self, agent_id: int, epoch: int = 0, next_seq: int = 1, held: Mapping[int, Ranges] | None = None
+        self,
+        agent_id: int,
+        epoch: int = 0,
+        next_seq: int = 1,
+        held: Mapping[int, Ranges] | None = None,
+        session: bytes = SESSION,
     ) -> Greeted:
         said = Hello(b"", epoch, next_seq, held or {}, "0.1.0", "linux", "pc-1", "machine", "boot", "")
-        return self.do(lambda work: accept_hello(work, agent_id, said, b"session", lambda _record: self.rules))
+        return self.do(lambda work: accept_hello(work, agent_id, said, session, lambda _record: self.rules))
 
     def do(self, function: Callable[..., Any]) -> Any:
         """Run a function in a unit of work, durably."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from heapq import merge
 from pathlib import Path
@@ -170,8 +170,11 @@ class Spool:
                 self._write(Work.tidy, durable=False)
             return before - self._waiting()
 
-    def renumber(self, epoch: int, seqs: Iterable[int]) -> int:
-        """Give these records new numbers of the present epoch; return how many there were. Raises SpoolFull."""
+    def renumber(self, epoch: int, seqs: Iterable[int], past: Collection[int] = ()) -> int:
+        """Give these records new numbers of the present epoch; return how many there were. Raises SpoolFull.
+
+        Those in `past` are history from now on: no check's newest run is looked for in them.
+        """
         wanted = sorted({seq for seq in seqs if 0 < seq <= files.SEQ_MASK})
 
         def work(w: Work) -> int:
@@ -181,7 +184,7 @@ class Spool:
             ids = [files.make_id(index, seq) for seq in wanted]
             rows = [row for id_ in ids for row in files.rows_between(w.connection, id_, id_)]
             for row in rows:
-                w.move_to_present(row)
+                w.move_to_present(row, is_past=(row.id & files.SEQ_MASK) in past)
             return len(rows)
 
         return self._write(work)

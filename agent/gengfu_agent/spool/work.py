@@ -105,10 +105,10 @@ class Work:
         self.lose(loss for loss in held.losses if loss.index in self.state.epochs)
         return rows
 
-    def move_to_present(self, row: Row) -> None:
-        """Give a record a number of the present epoch."""
+    def move_to_present(self, row: Row, *, is_past: bool) -> None:
+        """Give a record a number of the present epoch. What it tells may be past nevertheless."""
         self._delete(row.id, row.kind, row.shape_ids)
-        self._write(replace(row, id=_next_id(self.state)))
+        self._write(replace(row, id=_next_id(self.state), checks=b"" if is_past else row.checks))
 
     def delete_between(self, first_id: int, last_id: int) -> int:
         """Remove records that are accounted for; return how many there were."""

@@ -39,6 +39,8 @@ class _Answer:
     epoch: int
     settled: list[int]
     renumber: list[int]
+    past: frozenset[int]
+    """Of those to renumber: what tells no present state. Under a number of now it would come after what does."""
 
 
 class Accounts:
@@ -57,6 +59,7 @@ class Accounts:
     def take(self, message: stream_pb2.Acknowledgement) -> None:
         """Note an acknowledgement, and give its credit."""
         epoch = message.epoch
+        latest = {seq for seq in message.renumber if self._present.is_latest((epoch, seq))}
         accepted = self._outbox.take_back(epoch, [(part.first, part.last) for part in message.accepted])
         rejected = self._outbox.take_back(epoch, [(part.seq, part.seq) for part in message.rejected])
         renumber = self._outbox.take_back(epoch, [(seq, seq) for seq in message.renumber])
@@ -69,7 +72,8 @@ class Accounts:
             reasons = sorted({stream_pb2.RejectionReason.Name(part.reason) for part in message.rejected})
             _log.warning("reports_rejected", extra={"epoch": epoch, "seqs": rejected[:20], "reasons": reasons})
         if accepted or rejected or renumber:
-            self._answers.append(_Answer(epoch, sorted([*accepted, *rejected]), renumber))
+            past = frozenset(renumber) - latest
+            self._answers.append(_Answer(epoch, sorted([*accepted, *rejected]), renumber, past))
             self._wake.set()
         self._outbox.grant(message.credit)
 
@@ -95,13 +99,13 @@ class Accounts:
                 await asyncio.to_thread(self._spool.acknowledge, epoch, ranges_of(sorted(seqs)))
             for answer in answers:
                 if answer.renumber:
-                    self._take_in(await asyncio.to_thread(self._renumber, answer.epoch, answer.renumber))
+                    self._take_in(await asyncio.to_thread(self._renumber, answer))
 
-    def _renumber(self, epoch: int, seqs: Iterable[int]) -> list[tuple[Entry, int]]:
+    def _renumber(self, answer: _Answer) -> list[tuple[Entry, int]]:
         """Give records new numbers; return what the spool holds from the first of these on, with its age."""
         before = self._spool.position()
         try:
-            count = self._spool.renumber(epoch, seqs)
+            count = self._spool.renumber(answer.epoch, answer.renumber, answer.past)
         except SpoolFull as error:
             # They keep their numbers, are sent again on the next stream, and asked for again.
             _log.warning("not_renumbered", extra={"reason": str(error)})
@@ -112,7 +116,8 @@ class Accounts:
     def _take_in(self, entries: list[tuple[Entry, int]]) -> None:
         now_ms = self._clock.boot_ms()
         for entry, age_ms in entries:
-            self._present.add(key_of(entry), entry.checks, now_ms - age_ms, entry.age_base_ms)
+            if not self._present.is_superseded(entry.checks, entry.age_base_ms):
+                self._present.add(key_of(entry), entry.checks, now_ms - age_ms, entry.age_base_ms)
             self._outbox.look_again(key_of(entry))
 
 

@@ -65,6 +65,15 @@ class Present:
         """What is live, in the order of appending."""
         return sorted(self._records)
 
+    def is_latest(self, key: Key) -> bool:
+        """True when this record is live and holds nothing but the latest runs of its checks."""
+        record = self._records.get(key)
+        return record is not None and all(self._latest[check][1] == key for check in record.checks)
+
+    def is_superseded(self, checks: Iterable[str], age_base_ms: int) -> bool:
+        """True when some of these checks have a run in a record that was appended after `age_base_ms`."""
+        return any(self._latest.get(check, (age_base_ms,))[0] > age_base_ms for check in checks)
+
     def __contains__(self, key: Key) -> bool:
         return key in self._records
 

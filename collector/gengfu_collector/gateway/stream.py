@@ -37,7 +37,6 @@ from gengfu_collector.intake.greeting import (
     refuse_copy,
     set_rules,
 )
-from gengfu_collector.intake.live import LiveAgent
 from gengfu_collector.intake.records import AgentRecord
 from gengfu_collector.intake.work import UnitOfWork
 from gengfu_collector.logs import logger, sparing_logger
@@ -177,7 +176,12 @@ class StreamGateway:
 
             return accept_hello(work, agent_id, hello, token, rules)
 
-        greeted = await _result(self._around.intake.execute(accept))
+        try:
+            greeted = await _result(self._around.intake.execute(accept))
+        except asyncio.CancelledError:
+            # It is gone already, and the store is about to say that it is there.
+            self._note_end(agent_id, token)
+            raise
         if isinstance(greeted, str):
             raise quarantined("another machine") if greeted == KEPT_OUT else away_for(greeted)
         session = AgentSession(greeted, self._around.intake, hello, token)
@@ -241,13 +245,7 @@ class StreamGateway:
             before.end(DrainReason.REPLACED, 60_000, "a newer stream of this agent took over")
         self.sessions[session.agent_id] = session
         record = greeted.record
-        shown = self._around.intake.live.agents.get(record.id)
-        if shown is None or shown.asset != record.asset:
-            shown = LiveAgent(record.id, record.uid, record.asset, record.asset_class, record.labels)
-            self._around.intake.live.agents[record.id] = shown
-        shown.asset_class, shown.labels = record.asset_class, record.labels
-        shown.connected = True
-        shown.version += 1
+        self._around.intake.live.arrive(record.id, record.uid, record.asset, record.asset_class, record.labels)
 
     def _send_plan(self, session: AgentSession, orders: Orders) -> None:
         session.plan_version = orders.plan_version
@@ -276,11 +274,11 @@ class StreamGateway:
             if writer.done() and writer.exception() is None:
                 await asyncio.wait((reader,), timeout=LEAVE_S)
         finally:
+            self._unregister(session)
             for task in (reader, writer, ended):
                 task.cancel()
             for outcome in await asyncio.gather(reader, writer, return_exceptions=True):
                 _note_failure(session, outcome)
-            self._unregister(session)
 
     async def _read_all(
         self, context: grpc.aio.ServicerContext[bytes, bytes], session: AgentSession, identity: PeerIdentity
@@ -347,18 +345,17 @@ class StreamGateway:
         if self.sessions.get(session.agent_id) is not session:
             return
         del self.sessions[session.agent_id]
-        shown = self._around.intake.live.agents.get(session.agent_id)
-        if shown is not None:
-            shown.connected = False
-            shown.version += 1
+        self._around.intake.live.leave(session.agent_id)
         _log.info("agent disconnected", agent=session.uid, asset=session.asset)
+        self._note_end(session.agent_id, session.token, left=session.left)
 
-        def leave(work: UnitOfWork) -> None:
-            record = work.agent(session.agent_id)
+    def _note_end(self, agent_id: int, token: bytes, *, left: bool = False) -> None:
+        def note(work: UnitOfWork) -> None:
+            record = work.agent(agent_id)
             absence = self._around.orders_for(record.asset_class, record.labels, record.asset).absence
-            end_stream(work, session.agent_id, session.left, absence.absent_after_ms(work.now_ms))
+            end_stream(work, agent_id, token, left, absence.absent_after_ms(work.now_ms))
 
-        self._around.intake.execute(leave)
+        self._around.intake.execute(note)
 
     async def _turn_away(
         self, context: grpc.aio.ServicerContext[bytes, bytes], error: CollectorError | Exception

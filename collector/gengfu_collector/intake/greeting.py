@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from sqlalchemy import select
+
 from gengfu_checks.model import OK_CODE, Status
 from gengfu_collector.faults.model import Ended, Observed, Rule
 from gengfu_collector.intake.copies import IDENTITY, Claim, claim_of, settle
@@ -129,8 +131,14 @@ def note_plan(work: UnitOfWork, agent_id: int, version: str) -> None:
     work.update(agent, agent_id, plan_version=version)
 
 
-def end_stream(work: UnitOfWork, agent_id: int, left: bool, absent_after_ms: int | None) -> None:
-    """Note that an agent's stream ended, and from when on its silence is a fault (None: never)."""
+def end_stream(work: UnitOfWork, agent_id: int, session: bytes, left: bool, absent_after_ms: int | None) -> None:
+    """Note that the stream of this session ended, and from when on the agent's silence is a fault (None: never).
+
+    An agent that has a later session is somewhere else by now, perhaps at another collector: nothing is noted.
+    """
+    latest = work.connection.scalar(select(agent.c.session).where(agent.c.id == agent_id))
+    if latest and latest != session:
+        return
     work.update(
         agent,
         agent_id,

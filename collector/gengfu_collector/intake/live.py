@@ -64,3 +64,19 @@ class LiveTable:
     """Every agent of every active asset, by agent id."""
 
     agents: dict[int, LiveAgent] = field(default_factory=dict)
+
+    def arrive(self, agent_id: int, uid: str, asset: str, asset_class: str, labels: Mapping[str, str]) -> None:
+        """This agent has a stream."""
+        shown = self.agents.get(agent_id)
+        if shown is None or shown.asset != asset:
+            shown = self.agents[agent_id] = LiveAgent(agent_id, uid, asset, asset_class, labels)
+        shown.asset_class, shown.labels = asset_class, labels
+        shown.connected = True
+        shown.version += 1
+
+    def leave(self, agent_id: int) -> None:
+        """This agent has no stream any more; what it said last is still shown for a while."""
+        shown = self.agents.get(agent_id)
+        if shown is not None:
+            shown.connected = False
+            shown.version += 1

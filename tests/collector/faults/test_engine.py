@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
+from engine_reference import Reference, told_by
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from gengfu_checks.model import Status
 from gengfu_collector.faults.engine import RECOVERED, is_settled, step
 from gengfu_collector.faults.model import (
     ByHand,
-    Effect,
     EffectKind,
     Ended,
     Event,
@@ -26,91 +25,6 @@ from gengfu_collector.faults.model import (
 BAD = (Status.WARNING, Status.CRITICAL)
 
 
-@dataclass
-class Reference:
-    """Decides from the full list of what was observed since the last break."""
-
-    rule: Rule
-    seen: list[tuple[Status, str, int]] = field(default_factory=list)
-    openings: list[int] = field(default_factory=list)
-    severity: Status | None = None
-    code: str = ""
-    told: list[str] = field(default_factory=list)
-
-    def feed(self, event: Event, now: int) -> None:
-        if isinstance(event, Silent):
-            self.seen.clear()
-        elif isinstance(event, Ended):
-            self._end(event.reason)
-        else:
-            assert isinstance(event, Observed)
-            self.seen.append((event.status, event.code, now))
-            self._judge(event, now)
-
-    def _end(self, reason: str) -> None:
-        if self.severity is not None:
-            self.severity = None
-            self.told.append(f"closed {reason}")
-            self.seen.clear()
-
-    def _level(self, status: Status) -> Status | None:
-        if status is Status.CRITICAL:
-            return self.rule.worst
-        return Status.WARNING if status is Status.WARNING else None
-
-    def _last(self, count: int) -> list[Status | None] | None:
-        known = [self._level(status) for status, _, _ in self.seen if status is not Status.UNKNOWN]
-        return known[-count:] if len(known) >= count else None
-
-    def _judge(self, event: Observed, now: int) -> None:
-        level = self._level(event.status)
-        last = self._last(self.rule.confirm)
-        confirmed = last is not None and all(one is not None for one in last)
-        worst_confirmed = last is not None and all(one is Status.CRITICAL for one in last)
-        if self.severity is None:
-            if level is not None and confirmed:
-                self.severity = Status.CRITICAL if worst_confirmed else Status.WARNING
-                self.code = event.code
-                self.openings.append(now)
-                self.told.append(f"opened {self.severity.word}")
-        elif level is not None:
-            milder = self._last(self.rule.recover)
-            if self.severity is Status.WARNING and worst_confirmed:
-                self.severity, self.code = Status.CRITICAL, event.code
-                self.told.append("raised")
-            elif self.severity is Status.CRITICAL and milder and all(one is not Status.CRITICAL for one in milder):
-                self.severity, self.code = Status.WARNING, event.code
-                self.told.append("lowered")
-            elif self.code != event.code and self._same_code() >= max(2, self.rule.confirm):
-                self.code = event.code
-                self.told.append("recoded")
-        elif event.status is Status.OK:
-            tail = self._good_tail()
-            flapping = sum(at > now - self.rule.flap_window_s * 1000 for at in self.openings[-8:]) >= (
-                self.rule.flap_openings
-            )
-            held = now - tail[0][2] >= self.rule.flap_hold_s * 1000
-            if len(tail) >= self.rule.recover and (held or not flapping):
-                self.severity = None
-                self.told.append(f"closed {RECOVERED}")
-
-    def _same_code(self) -> int:
-        count = 0
-        for _, code, _ in reversed(self.seen):
-            if code != self.seen[-1][1]:
-                break
-            count += 1
-        return count
-
-    def _good_tail(self) -> list[tuple[Status, str, int]]:
-        tail: list[tuple[Status, str, int]] = []
-        for one in reversed(self.seen):
-            if one[0] is not Status.OK:
-                break
-            tail.insert(0, one)
-        return tail
-
-
 rules = st.builds(
     Rule,
     confirm=st.integers(1, 4),
@@ -120,31 +34,95 @@ rules = st.builds(
     flap_window_s=st.sampled_from([60.0, 600.0]),
     flap_hold_s=st.sampled_from([30.0, 120.0]),
 )
+codes = st.sampled_from(["disk.nearly_full", "disk.read_only"])
+pauses = st.sampled_from([0, 10_000, 40_000])
 observations = st.one_of(
     st.just(Observed(Status.OK, "ok")),
-    st.builds(Observed, st.sampled_from(BAD), st.sampled_from(["disk.nearly_full", "disk.read_only"])),
+    st.builds(Observed, st.sampled_from(BAD), codes),
     st.just(Observed(Status.UNKNOWN, "check.timed_out")),
 )
-events = st.one_of(observations, observations, observations, st.just(Silent.LOST), st.just(Ended("retired")))
+others = (st.just(Silent.LOST), st.just(Ended("retired")), st.just(ByHand.RESOLVED))
+events = st.one_of(observations, observations, observations, *others)
 # Runs of one event: what an engine that counts must get right.
 runs = st.lists(st.tuples(events, st.integers(1, 5), st.sampled_from([1, 10_000, 40_000])), max_size=20)
 histories = runs.map(lambda parts: [(event, pause) for event, count, pause in parts for _ in range(count)])
 
 
-def told_by(effects: tuple[Effect, ...]) -> list[str]:
-    words = {EffectKind.RAISED: "raised", EffectKind.LOWERED: "lowered", EffectKind.RECODED: "recoded"}
-    told = []
-    for effect in effects:
-        if effect.kind is EffectKind.OPENED:
-            told.append(f"opened {effect.severity.word}")
-        elif effect.kind is EffectKind.CLOSED:
-            told.append(f"closed {effect.reason}")
-        elif effect.kind in words:
-            told.append(words[effect.kind])
-    return told
+class Subject(RuleBasedStateMachine):
+    """One subject through any life, beside the reference and a twin that is stored and read again at every step."""
+
+    @initialize(rule_of_fault=rules)
+    def begin(self, rule_of_fault: Rule) -> None:
+        self.fault_rule, self.now_ms = rule_of_fault, 0
+        self.reference, self.state, self.twin = Reference(rule_of_fault), SubjectState(), SubjectState()
+        self.told: list[str] = []
+
+    def _feed(self, event: Event) -> None:
+        self.now_ms += 1
+        before = self.state
+        self.state, effects = step(self.fault_rule, before, event, self.now_ms)
+        row = (self.twin.word, self.twin.code, self.twin.since_ms, counters_to_json(self.twin))
+        self.twin, twin_effects = step(self.fault_rule, state_from_row(*row), event, self.now_ms)
+        assert twin_effects == effects
+        self.told += told_by(effects)
+        self.reference.feed(event, self.now_ms)
+        if before.fault is not None and self.state.fault is None:
+            assert isinstance(event, Ended) or event == Observed(Status.OK, "ok"), "only good news or an act closes"
+
+    def _observe(self, event: Observed, times: int, pause_ms: int) -> None:
+        for _ in range(times):
+            self.now_ms += pause_ms
+            self._feed(event)
+
+    @rule(status=st.sampled_from(BAD), code=codes, times=st.integers(1, 4), pause_ms=pauses)
+    def observe_bad(self, status: Status, code: str, times: int, pause_ms: int) -> None:
+        self._observe(Observed(status, code), times, pause_ms)
+
+    @rule(times=st.integers(1, 3), pause_ms=pauses)
+    def observe_good(self, times: int, pause_ms: int) -> None:
+        self._observe(Observed(Status.OK, "ok"), times, pause_ms)
+
+    @rule(between=st.sampled_from([Observed(Status.UNKNOWN, "check.timed_out"), Silent.LOST, ByHand.RESOLVED]))
+    def have_a_recovery_interrupted(self, between: Event) -> None:
+        for event in (Observed(Status.OK, "ok"), between, Observed(Status.OK, "ok")):
+            self._feed(event)
+
+    @rule(code=codes, between=st.sampled_from([Observed(Status.UNKNOWN, "check.timed_out"), ByHand.RESOLVED]))
+    def have_a_change_interrupted(self, code: str, between: Event) -> None:
+        for event in (Observed(Status.WARNING, code), Observed(Status.CRITICAL, code), between):
+            self._feed(event)
+        self._feed(Observed(Status.CRITICAL, code))
+
+    @rule()
+    def fall_silent(self) -> None:
+        self._feed(Silent.LOST)
+
+    @rule(reason=st.sampled_from(["retired", "no longer in the plan"]))
+    def end_by_an_act(self, reason: str) -> None:
+        self._feed(Ended(reason))
+
+    @rule()
+    def resolve_by_hand(self) -> None:
+        self._feed(ByHand.RESOLVED)
+
+    @rule(pause_ms=st.sampled_from([30_000, 120_000, 700_000]))
+    def pass_time(self, pause_ms: int) -> None:
+        self.now_ms += pause_ms
+
+    @invariant()
+    def as_the_reference_says(self) -> None:
+        assert self.told == self.reference.told
+        assert self.state == self.twin
+        assert (self.state.fault.severity if self.state.fault else None) == self.reference.severity
+        assert self.state.fault is None or self.state.fault.code == self.reference.code
+        assert self.state.fault is None or self.state.fault.ticket_resolved == self.reference.resolved_by_hand
 
 
-@settings(max_examples=500)
+TestSubject = Subject.TestCase
+TestSubject.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+
+
+@settings(max_examples=200)
 @given(rules, histories)
 def test_the_engine_tells_what_the_whole_history_says(rule: Rule, history: list[tuple[Event, int]]) -> None:
     reference, state, now, told = Reference(rule), SubjectState(), 0, []

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from intake_rig import AT_ONCE, run
 from machines import DAY_MS, first_certificate
-from stream_rig import HEARTBEAT_EVERY_S, Agent, Site, Stream, new_key, orders, site_at
+from stream_rig import HEARTBEAT_EVERY_S, PATIENCE_S, Agent, Site, Stream, new_key, orders, site_at
 from test_stream_reports import accepted
 
 from gengfu_checks.model import Status
@@ -149,6 +151,38 @@ async def test_an_agent_that_vanishes_is_missed_from_its_deadline_on(site: Site)
     assert await site.do(lambda work: note_overdue(work, site.gateway.sessions)) == [agent.id]
     async with agent.connected():
         assert [row["state"] for row in site.rows(schema.fault)] == ["closed"]
+
+
+@pytest.mark.parametrize("welcomed_before", [False, True], ids=["", "with a stream before"])
+async def test_an_agent_that_vanishes_between_hello_and_welcome_is_missed_too(
+    site: Site, monkeypatch: pytest.MonkeyPatch, welcomed_before: bool
+) -> None:
+    agent = site.agent()
+    if welcomed_before:
+        async with agent.connected():
+            pass
+        await site.until(lambda: not site.gateway.sessions)
+    begun, go_on, done = threading.Event(), threading.Event(), threading.Event()
+    accept_hello = stream_module.accept_hello
+
+    def slowly(*arguments: Any) -> Any:
+        begun.set()
+        assert go_on.wait(PATIENCE_S)
+        greeted = accept_hello(*arguments)
+        done.set()
+        return greeted
+
+    monkeypatch.setattr(stream_module, "accept_hello", slowly)
+    async with agent.stream() as stream:
+        await stream.hello()
+        await site.until(begun.is_set)
+    await asyncio.sleep(0.3)
+    go_on.set()
+    await site.until(done.is_set)
+    await site.do(lambda _work: None)
+    await site.until(lambda: site.rows(schema.agent)[0]["absent_after_ms"] is not None)
+    site.shift_ms = 121_000
+    assert await site.do(lambda work: note_overdue(work, site.gateway.sessions)) == [agent.id]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from intake_rig import HOUR_MS, NOW_MS, Rig, rig_on, run
+from intake_rig import HOUR_MS, NOW_MS, SESSION, Rig, rig_on, run
 
 from gengfu_checks.model import Status
 from gengfu_collector.fleet.inspection import load_inspection
@@ -38,7 +38,7 @@ def connect(rig: Rig, agent_id: int) -> None:
 
 def disconnect(rig: Rig, agent_id: int, asset_class: str = "server", *, left: bool = False) -> int | None:
     deadline_ms = absent_after(asset_class, {}, rig.now_ms)
-    rig.do(lambda work: end_stream(work, agent_id, left, deadline_ms))
+    rig.do(lambda work: end_stream(work, agent_id, SESSION, left, deadline_ms))
     return deadline_ms
 
 
@@ -116,7 +116,7 @@ def test_a_terminal_is_missed_in_its_hours_only(rig: Rig, tmp_path: Path) -> Non
     agent_id = rig.enrol("pc-1", "terminal")
     rig.now_ms = NOW_MS + 9 * HOUR_MS + HOUR_MS * 3 // 4
     connect(rig, agent_id)
-    rig.do(lambda work: end_stream(work, agent_id, True, rule.absent_after_ms(rig.now_ms)))
+    rig.do(lambda work: end_stream(work, agent_id, SESSION, True, rule.absent_after_ms(rig.now_ms)))
     until_monday_ms = NOW_MS + 3 * 24 * HOUR_MS + HOUR_MS // 2
     for hours in (1, 12, 24, 48):
         rig.now_ms = NOW_MS + (10 + hours) * HOUR_MS

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from intake_rig import NOW_MS, Rig, finding, gap_submission, run, submission
+from intake_rig import NOW_MS, SESSION, Rig, finding, gap_submission, run, submission
 from sqlalchemy import delete, insert
 
 from gengfu_checks.model import Status
@@ -178,7 +178,7 @@ class Twin:
         self._by_hand(by_hand.close, index)
 
     def _leave(self) -> None:
-        self.rig.do(lambda work: end_stream(work, AGENT_ID, False, work.now_ms + 120_000))
+        self.rig.do(lambda work: end_stream(work, AGENT_ID, SESSION, False, work.now_ms + 120_000))
         self.connected = False
 
     def _sweep(self) -> None:

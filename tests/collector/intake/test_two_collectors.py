@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from intake_rig import AT_ONCE, Rig, rig_on, run, submission
+from intake_rig import AT_ONCE, SESSION, Rig, rig_on, run, submission
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from gengfu_checks.model import Status
@@ -71,7 +71,7 @@ def test_both_find_the_same_agents_overdue(pair: tuple[Rig, Rig]) -> None:
 
     def overdue(work: Any) -> None:
         for agent_id in agents:
-            end_stream(work, agent_id, False, work.now_ms)
+            end_stream(work, agent_id, SESSION, False, work.now_ms)
 
     one.do(overdue)
 
@@ -88,6 +88,18 @@ def test_both_find_the_same_agents_overdue(pair: tuple[Rig, Rig]) -> None:
     assert len(one.faults()) == len(agents)
     assert one.events() == ["opened"] * len(agents)
     assert {row["absent_after_ms"] for row in one.rows(agent)} == {None}
+
+
+def test_an_agent_that_moved_on_is_not_missed_when_its_old_stream_ends_at_last(pair: tuple[Rig, Rig]) -> None:
+    one, other = pair
+    agent_id = one.enrol()
+    one.hello(agent_id, session=b"first")
+    other.hello(agent_id, session=b"second")
+    one.do(lambda work: end_stream(work, agent_id, b"first", False, work.now_ms))
+    assert one.do(lambda work: note_overdue(work, ())) == []
+    assert one.tickets() == []
+    other.do(lambda work: end_stream(work, agent_id, b"second", False, work.now_ms))
+    assert one.do(lambda work: note_overdue(work, ())) == [agent_id]
 
 
 def test_one_agents_reports_reach_both(pair: tuple[Rig, Rig]) -> None:
