@@ -9,6 +9,8 @@ SECONDS := 300
 SEED :=
 PYTHON ?=
 export PYTHON
+# Tests start hundreds of processes; without kept bytecode each of them would compile every library anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all chaos fuzz bench check format lock proto clean setup

@@ -20,8 +20,8 @@ An article lives in the file named after the part of its code before the dot (`d
 
 A part of a summary in square brackets is left out when a value inside it is missing (the item "" and the limit of a
 problem without threshold are); elsewhere a missing value shows as `?`. Beside its metrics and declared facts a summary
-may use {item}, {limit}, {code}, {metric} (name of the breached one) and {value} (of that one). A text that is somebody's
-own comes as two facts, `reason_zh` and `reason_en`, and is shown as {reason}. Formats: `guide.text`.
+may use {item}, {limit}, {code}, {metric} (name of the breached one) and {value} (of that one). A text of somebody's own
+comes as two facts, `reason_zh` and `reason_en`, and is shown as {reason}. Formats: `guide.text`.
 """
 
 from __future__ import annotations
