@@ -14,7 +14,15 @@ from strategies import PLANS, any_message, damaged
 from gengfu_checks.model import Threshold
 from gengfu_proto.convert import plan as wire
 from gengfu_proto.convert.facts import MAX_ITEM_CHARACTERS, MAX_NAME_CHARACTERS
-from gengfu_proto.convert.plan import Plan, PlannedCheck, decode_plan, encode_plan
+from gengfu_proto.convert.plan import (
+    MAX_FLUSH_AFTER_S,
+    MAX_TIMEOUT_S,
+    Plan,
+    PlannedCheck,
+    decode_plan,
+    encode_plan,
+)
+from gengfu_proto.convert.report import MAX_EVERY_S, decode_shape, encode_run
 from gengfu_proto.errors import LimitExceeded, MalformedMessage, MessageError
 from gengfu_proto.v1 import plan_pb2
 
@@ -161,3 +169,17 @@ def test_a_list_longer_than_the_limit_is_refused() -> None:
 def test_a_plan_of_too_many_bytes_is_refused_before_it_is_read() -> None:
     with pytest.raises(LimitExceeded, match=f"at most {wire.MAX_PLAN_BYTES}"):
         decode_plan(b"\xff" * (wire.MAX_PLAN_BYTES + 1))
+
+
+def test_periods_beyond_reason_are_shortened_so_that_findings_can_be_told() -> None:
+    most = 2**64 - 1
+    largest = plan_pb2.Plan(
+        checks=[{"name": "x", "kind": "cpu", "every_ms": most, "timeout_ms": most}],
+        flush_after_ms=most,
+        inventory_every_ms=most,
+    )
+    plan = decode_plan(largest.SerializeToString())
+    (check,) = plan.checks
+    assert (check.every_s, plan.inventory_every_s) == (MAX_EVERY_S, MAX_EVERY_S)
+    assert (check.timeout_s, plan.flush_after_s) == (MAX_TIMEOUT_S, MAX_FLUSH_AFTER_S)
+    assert decode_shape(encode_run("x", "cpu", check.every_s, [], {}, 0.1).shape).every_s == MAX_EVERY_S

@@ -96,8 +96,8 @@ class Hostility:
             yield plan_pb2.PlannedCheck(
                 name=f"c{number}",
                 kind=kind.name,
-                every_ms=1_000,
-                timeout_ms=self.random.choice((1, 1_000, 2**63)),
+                every_ms=self.random.choice((1_000, 1_000, 1_000, 1_000, 2**40, 2**64 - 1)),
+                timeout_ms=self.random.choice((1, 1_000, 2**63, 2**64 - 1)),
                 settings=settings,
                 thresholds=[{"metric": "used_ratio", "code": "a.b", "warning": -1e308, "items": [{"item": "*" * 50}]}],
                 target=self.random.choice(("", *self.texts))[:200],
@@ -105,7 +105,7 @@ class Hostility:
 
     def plan(self, checks: int) -> plan_pb2.Plan:
         """As many of these checks as a message holds."""
-        made = plan_pb2.Plan(flush_after_ms=self.random.choice((0, 1, 2**63)))
+        made = plan_pb2.Plan(flush_after_ms=self.random.choice((0, 1, 100)))
         size = 0
         for check in self.checks(checks):
             size += check.ByteSize() + 8

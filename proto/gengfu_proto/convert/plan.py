@@ -30,6 +30,8 @@ MAX_SETTING_CHARACTERS = 4_096
 MAX_LIST_TEXTS = 500
 MIN_EVERY_S = 1.0
 MIN_INVENTORY_EVERY_S = 60.0
+MAX_TIMEOUT_S = 86_400.0
+MAX_FLUSH_AFTER_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ def decode_plan(data: bytes) -> Plan:
     version = clean(message.version, MAX_NAME_CHARACTERS, "plan version")
     return Plan(
         checks=checks,
-        flush_after_s=message.flush_after_ms / 1000,
+        flush_after_s=min(message.flush_after_ms / 1000, MAX_FLUSH_AFTER_S),
         version=version,
         inventory_every_s=_inventory_every_s(message.inventory_every_ms),
     )
@@ -152,8 +154,8 @@ def _decode_check(message: plan_pb2.PlannedCheck) -> PlannedCheck:
     return PlannedCheck(
         name=message.name,
         kind=message.kind,
-        every_s=message.every_ms / 1000,
-        timeout_s=message.timeout_ms / 1000,
+        every_s=min(message.every_ms / 1000, MAX_EVERY_S),
+        timeout_s=min(message.timeout_ms / 1000, MAX_TIMEOUT_S),
         settings={name: _decode_setting(name, value) for name, value in message.settings.items()},
         thresholds=tuple(_decode_threshold(threshold) for threshold in message.thresholds),
         target=clean(message.target, MAX_ITEM_CHARACTERS, "target"),
