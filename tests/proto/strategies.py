@@ -20,6 +20,7 @@ FINITE = st.floats(allow_nan=False, allow_infinity=False)
 INTEGERS = st.integers(-(2**63), 2**63 - 1)
 FACTS = st.one_of(SHOWABLE, INTEGERS, FINITE, st.booleans())
 SECONDS = st.integers(1, 10**9).map(lambda ms: ms / 1000)
+UP_TO_A_DAY_S = st.integers(1, 86_400_000).map(lambda ms: ms / 1000)
 BREACHES = st.builds(Breach, NAMES, FINITE, st.sampled_from(Direction))
 MEASURED_AT = st.integers(0, 2**42).map(lambda ms: ms / 1000)
 
@@ -65,7 +66,7 @@ PLANNED_CHECKS = st.builds(
     name=CHECK_NAMES,
     kind=NAMES,
     every_s=SECONDS.filter(lambda s: s >= 1),
-    timeout_s=SECONDS,
+    timeout_s=UP_TO_A_DAY_S,
     settings=SETTINGS,
     thresholds=st.lists(THRESHOLDS, max_size=3).map(tuple),
     target=SHOWABLE,
@@ -73,7 +74,7 @@ PLANNED_CHECKS = st.builds(
 PLANS = st.builds(
     Plan,
     checks=st.lists(PLANNED_CHECKS, max_size=4, unique_by=lambda check: check.name).map(tuple),
-    flush_after_s=SECONDS,
+    flush_after_s=UP_TO_A_DAY_S,
 )
 
 _ANY_SCALAR = {
