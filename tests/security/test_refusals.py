@@ -39,11 +39,11 @@ HIDDEN = "gengfu_collector_metrics_hidden_total"
 def collector(site: Site) -> Collector:
     launcher = constants(
         "gengfu_collector.cli:main",
-        "gengfu_collector.gateway.stream:HELLO_TIMEOUT_S=0.3",
+        "gengfu_collector.gateway.stream:HELLO_TIMEOUT_S=1.5",
         "gengfu_collector.gateway.stream:MAKE_WAY_S=0.1",
         "gengfu_collector.gateway.door:HELLOS.burst=12",
         "gengfu_collector.gateway.challenges:MAX_CHALLENGES=1",
-        "gengfu_collector.web.server:REQUEST_TIMEOUT_S=0.5",
+        "gengfu_collector.web.server:REQUEST_TIMEOUT_S=1.5",
         "gengfu_collector.web.server:MAX_CONNECTIONS=4",
     )
     made = site.collector(launcher=launcher, inspection=PROFILE)
@@ -93,7 +93,7 @@ async def test_streams_that_are_turned_away_or_cut(collector: Collector) -> None
             await drained(one, instance=b"second")
 
     async def again_and_again(_: Intruder) -> None:
-        for number in range(12):
+        for number in range(30):
             async with Intruder(collector, card) as one:
                 await one.ask(instance=bytes([number]))
 
