@@ -1,4 +1,4 @@
-"""The machinery of the end-to-end tests serves here too."""
+"""The machinery of the end-to-end tests serves here too, and what stands for one side where the other is tested."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).resolve().parent.parent / "e2e"))
+TESTS = Path(__file__).resolve().parent.parent
+sys.path += [str(TESTS / part) for part in ("e2e", "agent", "collector")]
 
-from machinery import Site, site_in
+from machinery import Site, site_in  # noqa: E402
 
 
 @pytest.fixture

@@ -314,6 +314,8 @@ class Rig:
             lost, kept = read_spool(member.database, name), read_spool(copy / SPOOL_FILE, name)
             self.excuses.told |= {run.told for run in lost.runs} - {run.told for run in kept.runs}
             self.excuses.numbers |= lost.numbers - kept.numbers
+            if self.restored_store:
+                self.excuses.looks_copied.add(name)
         self._free(member)
         put_back(copy, member.database)
 
