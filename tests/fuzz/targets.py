@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import json
+import shutil
 import struct
 import tempfile
 import tomllib
@@ -346,6 +348,7 @@ def of_certificates() -> Iterator[Target]:
 def of_files() -> Iterator[Target]:
     """Files that people write, and files of our own that a disk has damaged."""
     folder = Path(tempfile.mkdtemp(prefix="gengfu-fuzz-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     built_in = PACKAGES / "collector" / "gengfu_collector" / "fleet"
     profiles = tuple(path.read_bytes() for path in built_in.glob("builtin/*.toml"))
     words = (
