@@ -15,6 +15,7 @@ DOCUMENTS = (
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
+    "docs/promises.md",
     "agent/README.md",
     "checks/README.md",
     "collector/README.md",

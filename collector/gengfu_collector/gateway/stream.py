@@ -274,9 +274,9 @@ class StreamGateway:
             if writer.done() and writer.exception() is None:
                 await asyncio.wait((reader,), timeout=LEAVE_S)
         finally:
-            self._unregister(session)
             for task in (reader, writer, ended):
                 task.cancel()
+            self._unregister(session)
             for outcome in await asyncio.gather(reader, writer, return_exceptions=True):
                 _note_failure(session, outcome)
 
