@@ -170,9 +170,8 @@ class StreamGateway:
 
         def accept(work: UnitOfWork) -> Greeted | str:
             def rules(record: AgentRecord) -> Mapping[str, Rule]:
-                found = self._around.orders_for(record.asset_class, record.labels, record.asset)
-                orders[:] = [found]
-                return found.rules
+                orders[:] = [self._around.orders_for(record.asset_class, record.labels, record.asset)]
+                return orders[0].rules
 
             return accept_hello(work, agent_id, hello, token, rules)
 
@@ -266,9 +265,7 @@ class StreamGateway:
                 # The agent has said all that it will say; what it said last is acknowledged, too.
                 await session.settle(SETTLE_S)
             session.end(DrainReason.REBALANCE, 1_000)
-            if session.cut_for:
-                self._around.on_refused(session.cut_for)
-                _refusals_log.warning("stream cut", agent=session.uid, reason=session.cut_for, detail=session.detail)
+            self._tell_cut(session)
             await asyncio.wait((writer,), timeout=LEAVE_S)
             self._unregister(session)
             if writer.done() and writer.exception() is None:
@@ -276,9 +273,17 @@ class StreamGateway:
         finally:
             for task in (reader, writer, ended):
                 task.cancel()
+            # Who reads why and leaves at once cancels this, perhaps before it was told.
+            self._tell_cut(session)
             self._unregister(session)
             for outcome in await asyncio.gather(reader, writer, return_exceptions=True):
                 _note_failure(session, outcome)
+
+    def _tell_cut(self, session: AgentSession) -> None:
+        reason, session.cut_for = session.cut_for, ""
+        if reason:
+            self._around.on_refused(reason)
+            _refusals_log.warning("stream cut", agent=session.uid, reason=reason, detail=session.detail)
 
     async def _read_all(
         self, context: grpc.aio.ServicerContext[bytes, bytes], session: AgentSession, identity: PeerIdentity

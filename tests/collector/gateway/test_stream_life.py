@@ -63,6 +63,30 @@ async def test_a_blocked_agent_that_neither_reads_nor_speaks_is_cut_too(site: Si
             await site.until(lambda: agent.id not in site.gateway.sessions)
 
 
+async def test_a_cut_is_counted_once_however_quickly_the_other_end_is_gone(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks: list[Any] = []
+    serve = site.gateway._serve
+
+    async def noted(*arguments: Any) -> None:
+        tasks.append(asyncio.current_task())
+        await serve(*arguments)
+
+    monkeypatch.setattr(site.gateway, "_serve", noted)
+    agent = site.agent()
+    for _ in range(2):
+        async with agent.connected():
+            site.gateway.sessions[agent.id].end(DrainReason.PROTOCOL, 60_000, "nonsense", "protocol")
+            tasks.pop().cancel()
+            await site.until(lambda: not site.gateway.sessions)
+    async with agent.connected() as stream:
+        site.gateway.sessions[agent.id].end(DrainReason.PROTOCOL, 60_000, "nonsense", "protocol")
+        assert await stream.drained() == "PROTOCOL"
+    await site.until(lambda: not site.gateway.sessions)
+    assert site.refused == ["protocol"] * 3
+
+
 async def test_after_the_end_nothing_that_arrives_is_looked_at(site: Site) -> None:
     agent = site.agent()
     async with agent.connected() as stream:
