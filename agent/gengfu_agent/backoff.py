@@ -36,6 +36,7 @@ class Backoff:
         return 0 if lasted_s >= self.healthy_after_s else failures + 1
 
 
-CONNECTING = Backoff()
+CONNECTING = Backoff(base_s=4.0)
+"""Wide from the first wait on: after a collector's crash its whole crowd begins at the same moment."""
 REFUSED = Backoff(base_s=60.0, cap_s=900.0, floor_s=10.0)
 """For an agent that was told to stay out: it asks again now and then, so that lifting the block needs no hand."""

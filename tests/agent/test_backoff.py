@@ -21,7 +21,7 @@ def reference_ceiling_s(count: int, base_s: float, cap_s: float) -> float:
 
 @given(failures, randoms)
 def test_full_jitter_over_the_doubling_span(count: int, random: float) -> None:
-    expected = random * reference_ceiling_s(count, 1.0, 60.0)
+    expected = random * reference_ceiling_s(count, 4.0, 60.0)
     assert CONNECTING.delay_s(count, random) == max(expected, CONNECTING.floor_s)
 
 

@@ -44,7 +44,6 @@ from gengfu_collector.times import wall_clock_ms
 from gengfu_collector.web.app import build_app
 from gengfu_collector.web.server import HttpServer, start_http
 
-DRAIN_RETRY_MS = 2_000
 NOT_READY_S = 60.0
 NEWCOMER_GRACE_MS = 600_000
 LOCK_WAIT_S = 3.0
@@ -114,7 +113,7 @@ class Collector:
             self.gateway.handler(),
         )
         self._closing.push_async_callback(streams.stop, 1.0)
-        self._closing.callback(self.gateway.drain_all, DRAIN_RETRY_MS)
+        self._closing.callback(self.gateway.drain_all)
         servicer = EnrolmentServicer(
             self._store.authority,
             self._store.writer,

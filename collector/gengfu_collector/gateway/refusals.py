@@ -10,6 +10,9 @@ from gengfu_proto.errors import MessageError
 QUARANTINE_RETRY_MS = 600_000
 BLOCKED_RETRY_MS = 60_000
 OVERLOADED_RETRY_MS = 30_000
+STOPPED_RETRY_MS = 2_000
+MAX_STOPPED_RETRY_MS = 30_000
+HANDSHAKE_PACE_MS = 7  # an agent: handshakes leave a collector time for everything else
 
 _WORDS: dict[type[Exception], str] = {
     ProtocolError: "protocol",
@@ -28,6 +31,11 @@ class Away(Refused):
         self.retry_after_ms = retry_after_ms
 
 
+def after_stop_ms(agents: int) -> int:
+    """When agents may ask again after a stop: the more there are, the longer they may take to be back."""
+    return min(max(STOPPED_RETRY_MS, agents * HANDSHAKE_PACE_MS), MAX_STOPPED_RETRY_MS)
+
+
 def quarantined(host: str) -> Away:
     """For a copy of an agent whose identity is held by this host."""
     remedy = "give this machine an identity of its own: gengfu-agent enrol --as-new"
@@ -44,6 +52,13 @@ def away_for(state: str) -> Away:
 def unknown() -> Away:
     """For an agent with a good certificate that is not in the store."""
     return Away(DrainReason.BLOCKED, BLOCKED_RETRY_MS, "this collector does not know the agent; enrol it again")
+
+
+def as_away(error: Exception) -> Away | None:
+    """What an agent is told of this error in a drain message; None for one that cannot read such a message."""
+    if isinstance(error, Overloaded):
+        return Away(DrainReason.REBALANCE, OVERLOADED_RETRY_MS, str(error))
+    return error if isinstance(error, Away) else None
 
 
 def word_for(error: Exception) -> str:

@@ -17,13 +17,13 @@ import grpc
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from gengfu_collector.errors import CollectorError, Overloaded, Refused
+from gengfu_collector.errors import CollectorError, Refused
 from gengfu_collector.faults.model import Rule
 from gengfu_collector.gateway import messages
 from gengfu_collector.gateway.certificates import PeerIdentity, uid_of
 from gengfu_collector.gateway.door import Door
 from gengfu_collector.gateway.messages import DrainReason
-from gengfu_collector.gateway.refusals import OVERLOADED_RETRY_MS, Away, away_for, quarantined, unknown, word_for
+from gengfu_collector.gateway.refusals import Away, after_stop_ms, as_away, away_for, quarantined, unknown, word_for
 from gengfu_collector.gateway.session import AgentSession, Orders, ProtocolError, parse_up
 from gengfu_collector.gateway.surroundings import Surroundings
 from gengfu_collector.intake.copies import NONCE_BYTES, keep_out, new_session
@@ -88,11 +88,11 @@ class StreamGateway:
         if session is not None:
             session.end(reason, retry_after_ms, detail)
 
-    def drain_all(self, retry_after_ms: int) -> None:
+    def drain_all(self) -> None:
         """Send every agent away before the collector stops."""
         self.draining = True
         for session in list(self.sessions.values()):
-            session.end(DrainReason.SHUTDOWN, retry_after_ms, "the collector stops")
+            session.end(DrainReason.SHUTDOWN, after_stop_ms(len(self.sessions)), "the collector stops")
 
     def tell_roots(self) -> int:
         """Tell every connected agent which roots to trust; return how many."""
@@ -366,11 +366,10 @@ class StreamGateway:
         self, context: grpc.aio.ServicerContext[bytes, bytes], error: CollectorError | Exception
     ) -> None:
         _refusals_log.warning("stream refused", reason=str(error) or "no Hello in time")
-        if isinstance(error, Overloaded):
-            error = Away(DrainReason.REBALANCE, OVERLOADED_RETRY_MS, str(error))
-        if isinstance(error, Away):
+        away = as_away(error)
+        if away is not None:
             with contextlib.suppress(*_GONE):
-                await context.write(messages.drain(error.reason, error.retry_after_ms, str(error)))
+                await context.write(messages.drain(away.reason, away.retry_after_ms, str(away)))
                 await asyncio.wait_for(_until_left(context), LEAVE_S)
             return
         await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error) or "no Hello in time")

@@ -218,7 +218,7 @@ async def test_a_block_while_hello_is_under_way_counts(site: Site) -> None:
 
 async def test_while_the_collector_stops_nobody_comes_in(site: Site) -> None:
     agent = site.agent()
-    site.gateway.drain_all(2_000)
+    site.gateway.drain_all()
     async with agent.stream() as stream:
         await stream.hello()
         assert await stream.drained() == "SHUTDOWN"

@@ -292,7 +292,7 @@ async def test_a_plan_that_was_refused_in_part_ends_nothing(site: Site) -> None:
 async def test_when_the_collector_stops_every_agent_is_told_and_when_to_come_back(site: Site) -> None:
     first, second = site.agent("pc-1"), site.agent("pc-2")
     async with first.connected() as one, second.connected() as other:
-        site.gateway.drain_all(2_000)
+        site.gateway.drain_all()
         for stream in (one, other):
             drain = await stream.until("drain")
             assert (drain.reason, drain.retry_after_ms) == (stream_pb2.DRAIN_REASON_SHUTDOWN, 2_000)
@@ -307,7 +307,7 @@ async def test_reports_under_way_are_stored_when_the_collector_stops(tmp_path: P
             for _ in range(20):
                 await stream.report(run("disk"))
             await site.until(lambda: site.intake.waiting == 0)
-            site.gateway.drain_all(2_000)
+            site.gateway.drain_all()
             told = 0
             while (message := await stream.any()) is not None and message.WhichOneof("message") != "drain":
                 told += sum(last - first + 1 for first, last in accepted(message.acknowledgement))
