@@ -34,7 +34,7 @@ CONSTANTS = {
     ),
     COLLECTOR: (
         "gengfu_collector.app.collector:Surroundings.heartbeat_every_s=1",
-        "gengfu_collector.app.collector:DRAIN_RETRY_MS=200",
+        "gengfu_collector.gateway.refusals:STOPPED_RETRY_MS=200",
         "gengfu_collector.fleet.plans:Plan.flush_after_s=0.5",
         "gengfu_collector.gateway.session:DEFAULT_RETRY_MS=500",
     ),

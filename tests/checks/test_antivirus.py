@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -226,6 +227,8 @@ def running(program: Path) -> Iterator[None]:
     shutil.copy("/bin/sleep", program)
     process = subprocess.Popen([program, "1000"])
     try:
+        while Path(f"/proc/{process.pid}/comm").read_text().strip() != program.name[:15]:
+            time.sleep(0.01)
         yield
     finally:
         process.kill()

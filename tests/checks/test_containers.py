@@ -311,10 +311,11 @@ def test_a_real_podman(podman: Runtime, bench: Callable[..., Any], short_path: P
         found = look(instance, podman)
     names = {item: m.problem.facts["names"] for item, m in found.items() if m.problem}
     assert names == {"podman/unhealthy": "sick", "podman/restarting": "loop", "podman/failed": "broken"}
-    subprocess.run(
-        [*podman.argv, "rm", "--force", "--time", "0", "sick", "loop", "broken"], capture_output=True, timeout=60
-    )
-    found = look(instance, podman)
+    remove = [*podman.argv, "rm", "--force", "--ignore", "--time", "0", "sick", "loop", "broken"]
+    while found["podman"].metrics["containers"] > 2:  # one that is just starting again may escape
+        assert time.monotonic() < deadline
+        subprocess.run(remove, capture_output=True, timeout=60)
+        found = look(instance, podman)
     assert not [m for m in found.values() if m.problem]
     assert found["podman"].metrics == {"containers": 2, "running_containers": 1, "uninspected_containers": 0}
 

@@ -44,3 +44,9 @@ def test_no_function_is_long(modules: dict[str, str]) -> None:
 
 def test_no_file_is_long(modules: dict[str, str]) -> None:
     assert {name: n for name, text in modules.items() if (n := text.count("\n")) > MAX_FILE_LINES} == {}
+
+
+def test_files_of_tests_have_names_of_their_own(checkout: Path) -> None:
+    """Two of one name in different folders: pytest would run one of them and call the other an error."""
+    names = [path.name for path in (checkout / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))

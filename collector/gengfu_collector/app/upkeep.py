@@ -94,12 +94,12 @@ class Upkeep:
             await self._prune()
 
     async def _prune(self) -> None:
-        """Remove what is older than it is kept, seen from the newest report: a clock that is years ahead, under which
-        no agent can connect, must not cost the evidence."""
-        newest_ms = await self._attempt(lambda work: audit.newest_report_ms(work.connection))
-        if newest_ms is None:
+        """Remove what is older than it is kept, seen from reports that came lately: a clock that is years ahead, under
+        which no agent can connect, must not cost the evidence."""
+        lately_ms = await self._attempt(lambda work: audit.received_lately_ms(work.connection))
+        if lately_ms is None:
             return
-        now_ms = min(wall_clock_ms(), newest_ms)
+        now_ms = min(wall_clock_ms(), lately_ms)
         oldest_ms = now_ms - self._report_days * DAY_MS
         await self._prune_all(partial(_prune, older_than_ms=oldest_ms))
         await self._prune_all(partial(_prune_changes, older_than_ms=now_ms - self._inventory_days * DAY_MS))

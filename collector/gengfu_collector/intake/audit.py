@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Table, delete, func, select, update
 
 from gengfu_collector.store.schema import agent, asset, gap, ledger, rejected_report, report, shape
 
+RECENT_REPORTS = 1000
 PRUNE_BATCH = 5_000
 
 
@@ -86,9 +87,13 @@ def _counts(connection: Connection, table: Table) -> dict[tuple[int, int], int]:
     return {(agent_id, epoch): count for agent_id, epoch, count in connection.execute(statement)}
 
 
-def newest_report_ms(connection: Connection) -> int | None:
-    """When the newest report was received; None when there is none."""
-    return connection.scalar(select(report.c.received_at_ms).order_by(report.c.id.desc()).limit(1))
+def received_lately_ms(connection: Connection) -> int | None:
+    """When reports were received lately: all but the newest `RECENT_REPORTS`; None when there are no more than those.
+
+    A clock that jumps ahead shuts agents out, and a few of their reports are taken in before it does.
+    """
+    newest_first = select(report.c.received_at_ms).order_by(report.c.id.desc())
+    return connection.scalar(newest_first.offset(RECENT_REPORTS).limit(1))
 
 
 def prune(connection: Connection, older_than_ms: int) -> int:

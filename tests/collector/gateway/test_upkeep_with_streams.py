@@ -17,7 +17,7 @@ from stream_rig import Site, site_at
 from gengfu_checks.model import InventoryEntry, Status
 from gengfu_collector.app import upkeep as upkeep_module
 from gengfu_collector.app.upkeep import Upkeep
-from gengfu_collector.intake import presence
+from gengfu_collector.intake import audit, presence
 from gengfu_collector.store import schema
 from gengfu_proto.convert.inventory import encode_change, encode_full
 
@@ -119,7 +119,20 @@ async def test_a_round_that_fails_does_not_end_those_that_follow(
         await site.until(lambda: len(rounds) > 3)
 
 
-async def test_old_report_bytes_go_and_the_account_stays_whole(site: Site) -> None:
+async def test_a_report_that_slipped_in_under_a_clock_that_is_ahead_costs_no_evidence(site: Site) -> None:
+    agent = site.agent()
+    async with agent.connected():
+        for seq, ahead_ms in ((1, 0), (2, 3650 * DAY_MS)):
+            site.shift_ms = ahead_ms
+            site.intake.submit(submission(agent.id, seq, run("disk", value=seq)))
+            await site.until(lambda seq=seq: len(site.rows(schema.report)) == seq)
+    async with upkeep(site, "keep_house"):
+        await asyncio.sleep(0.2)
+    assert [row["seq"] for row in site.rows(schema.report)] == [1, 2]
+
+
+async def test_old_report_bytes_go_and_the_account_stays_whole(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "RECENT_REPORTS", 0)
     agent = site.agent()
     async with agent.connected():
         site.shift_ms = -(REPORT_DAYS * DAY_MS) - 60_000
@@ -133,7 +146,10 @@ async def test_old_report_bytes_go_and_the_account_stays_whole(site: Site) -> No
     assert (site.rows(schema.ledger)[0]["pruned"], site.unexplained()) == (1, 0)
 
 
-async def test_changes_of_inventories_that_are_older_than_they_are_kept_go(site: Site) -> None:
+async def test_changes_of_inventories_that_are_older_than_they_are_kept_go(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "RECENT_REPORTS", 0)
     agent = site.agent()
     async with agent.connected():
         pass
