@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 from swarm import BIN, start_collector
 
-WARM_UP_S = 60.0
+WARM_UP_S = 120.0
 FIRST_FINDING_WITHIN_S = 30.0
 
 
