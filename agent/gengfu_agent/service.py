@@ -29,6 +29,7 @@ from gengfu_agent.status import WRITE_EVERY_S, Status, only_one, write_status
 from gengfu_agent.uplink.plans import PlanAnswer
 from gengfu_checks import registry
 from gengfu_checks.codes import CHECK_REFUSED
+from gengfu_checks.local.programs import found_programs
 from gengfu_proto.convert.plan import Plan, decode_plan
 from gengfu_proto.errors import MessageError
 
@@ -271,6 +272,7 @@ class _Service:
             cpu_s=taken.cpu_s,
             memory_bytes=taken.memory_bytes,
             threads=taken.threads,
+            programs=found_programs(),
         )
 
 

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,8 @@ class Status:
     cpu_s: float = 0.0
     memory_bytes: int = 0
     threads: int = 0
+    programs: dict[str, str] = field(default_factory=dict)
+    """The system's programs that checks have found: absolute path by name."""
 
 
 def write_status(folder: Path, status: Status) -> None:

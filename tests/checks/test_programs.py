@@ -157,3 +157,18 @@ def test_bounds_hold_where_pipes_cannot_be_waited_for(
         run_program((program,), 0.5, 1000)
     assert caught.value.facts["reason"] == said
     assert run_program((make(script, "echo all; exit 3"),), 20.0, 1000) == programs.Output(3, b"all\n")
+
+
+def test_a_program_runs_behind_everybody_else(script: Path) -> None:
+    assert run_program((make(script, "sleep 0.2; nice"),), 20.0, 1000).stdout == b"19\n"
+
+
+def test_what_was_found_is_told_and_looked_for_again_when_it_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shell = find_program("sh")
+    assert programs.found_programs()["sh"] == shell
+    monkeypatch.setitem(programs._found, "sh", str(tmp_path / "gone"))
+    assert find_program("sh") == shell
+    find_program("nothing-of-this-name")
+    assert "nothing-of-this-name" not in programs.found_programs()

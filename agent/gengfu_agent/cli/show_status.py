@@ -15,6 +15,8 @@ from gengfu_agent.status import Status, is_running, read_status
 from gengfu_checks.guide import text
 from gengfu_proto.text import harmless_lines, json_lines
 
+MAX_PROGRAMS_CHARACTERS = 2000
+
 
 def status(state: Path, *, as_json: bool, language: str) -> int:
     """Print what the agent on this folder says; returns 1 when none runs."""
@@ -67,6 +69,8 @@ def _rows(said: Status, running: bool, language: str) -> Iterator[tuple[str, str
     yield word("plan", language), _plan(said, language)
     yield word("spool", language), _spool(said, language)
     yield word("cost", language), _cost(said, language)
+    if said.programs:
+        yield word("programs", language), text.clean(", ".join(said.programs.values()), MAX_PROGRAMS_CHARACTERS)
     if said.clock_skew_s is not None:
         sign = "-" if said.clock_skew_s < 0 else "+"
         yield word("clock", language), word("clock_off", language, sign + duration(abs(said.clock_skew_s)))

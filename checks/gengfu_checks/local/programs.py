@@ -30,8 +30,13 @@ _ENVIRONMENT = {"LC_ALL": "C", "PATH": ":".join(map(str, FOLDERS))} | {
 }
 _APART: dict[str, Any] = {"start_new_session": True}
 if psutil.WINDOWS:
-    _APART = {"creationflags": getattr(subprocess, "CREATE_NO_WINDOW", 0)}
+    _APART = {
+        "creationflags": getattr(subprocess, "CREATE_NO_WINDOW", 0) | getattr(subprocess, "IDLE_PRIORITY_CLASS", 0)
+    }
 _CHUNK_BYTES = 65536
+_LOWEST_PRIORITY = 19
+
+_found: dict[str, str] = {}
 _REAP_S = 1.0
 
 
@@ -46,14 +51,27 @@ class Output:
 
 
 def find_program(name: str, folders: Sequence[Path] = FOLDERS) -> str | None:
-    """Return the absolute path of an executable file of this name, the first in order of the folders."""
+    """Return the absolute path of an executable file of this name, the first in order of the folders.
+
+    In the system's own folders it is looked for once: what was found stands until it is gone.
+    """
     if _NAME.fullmatch(name) is None:
         raise ValueError(f"{name!r} is not the name of a program")
+    known = _found.get(name) if folders is FOLDERS else None
+    if known is not None and os.access(known, os.X_OK):
+        return known
     for folder in folders:
         path = folder / name
         if path.is_file() and os.access(path, os.X_OK):
+            if folders is FOLDERS:
+                _found[name] = str(path)
             return str(path)
     return None
+
+
+def found_programs() -> dict[str, str]:
+    """The system's programs that checks of this process have found: absolute path by name."""
+    return dict(sorted(_found.items()))
 
 
 def run_program(argv: Sequence[str], timeout_s: float, max_output_bytes: int, *, cut: bool = False) -> Output:
@@ -80,6 +98,7 @@ def run_program(argv: Sequence[str], timeout_s: float, max_output_bytes: int, *,
         )
     except OSError as error:
         raise failed(argv[0], f"cannot be started: {error.strerror}") from error
+    _step_back(process.pid)
     try:
         read = _read_in_thread if psutil.WINDOWS else _read_all
         stdout = read(process, deadline, max_output_bytes)
@@ -98,6 +117,13 @@ def run_program(argv: Sequence[str], timeout_s: float, max_output_bytes: int, *,
 def failed(program: str, reason: str) -> CannotMeasure:
     """Return the error for a program without a usable answer: one that failed, or that printed what nobody reads."""
     return CannotMeasure(CHECK_PROGRAM_FAILED, {"program": program, "reason": reason})
+
+
+def _step_back(pid: int) -> None:
+    """Let everybody else's work go first; what it starts itself inherits that."""
+    if not psutil.WINDOWS:
+        with contextlib.suppress(OSError):  # it has ended, or became another user
+            os.setpriority(os.PRIO_PROCESS, pid, _LOWEST_PRIORITY)
 
 
 def _read_all(process: subprocess.Popen[bytes], deadline: float, max_output_bytes: int) -> bytes:
