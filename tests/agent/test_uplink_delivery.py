@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -353,7 +354,7 @@ def damage(rig: Rig) -> None:
     """Spoil the file so that the spool sees it with the next use."""
     import sqlite3
 
-    with sqlite3.connect(rig.folder / "spool.db") as connection:
+    with closing(sqlite3.connect(rig.folder / "spool.db")) as connection, connection:
         connection.execute("UPDATE state SET data = x'00'")
     connection.close()
     rig.spool._connection.close()  # type: ignore[union-attr]

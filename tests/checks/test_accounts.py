@@ -13,6 +13,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -205,7 +206,7 @@ def test_accounts_that_nobody_uses(
     root("usermod", "-p", "$6$x$y", "root")
     long_ago = int(NOW_S - 200 * DAY_S)
     utmp(tmp_path / "log/wtmp", "".join(record(7, name, long_ago) for name in ("ann", "bob", "carl", "root")))
-    with sqlite3.connect(tmp_path / "lastlog2.db") as database:
+    with closing(sqlite3.connect(tmp_path / "lastlog2.db")) as database, database:
         database.execute("CREATE TABLE Lastlog2(Name TEXT PRIMARY KEY, Time INTEGER, TTY TEXT, RemoteHost TEXT)")
         database.execute("INSERT INTO Lastlog2 VALUES('bob', ?, '', '')", (int(NOW_S - 3 * DAY_S),))
     database.close()

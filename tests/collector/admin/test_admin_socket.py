@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import stat
@@ -56,15 +57,18 @@ async def path(rig: Rig, tmp_path: Path) -> AsyncIterator[Path]:
 
 
 async def raw(path: Path, data: bytes, *, end: bool = True) -> Any:
-    """Send bytes, return the answer; None when there is none."""
+    """Send bytes, return the answer; None when there is none, or the other end has left in the middle."""
     reader, writer = await asyncio.open_unix_connection(str(path))
-    writer.write(data)
-    await writer.drain()
-    if end:
-        writer.write_eof()
-    line = await asyncio.wait_for(reader.readline(), 20)
+    line = b""
+    with contextlib.suppress(ConnectionError):
+        writer.write(data)
+        await writer.drain()
+        if end:
+            writer.write_eof()
+        line = await asyncio.wait_for(reader.readline(), 20)
     writer.close()
-    await writer.wait_closed()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
     return json.loads(line) if line else None
 
 

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def test_unique_indexes_over_part_of_a_table_are_as_the_schema_says(any_database
 def test_a_first_start_that_is_killed_half_way_leaves_nothing(tmp_path: Path, tables_before: int) -> None:
     killed = subprocess.run([sys.executable, "-c", KILLED_HALF_WAY, str(tmp_path), str(tables_before)], check=False)
     assert killed.returncode == -signal.SIGKILL
-    with sqlite3.connect(tmp_path / DATABASE_FILE) as plain:
+    with closing(sqlite3.connect(tmp_path / DATABASE_FILE)) as plain, plain:
         assert plain.execute("SELECT name FROM sqlite_master").fetchall() == []
     plain.close()
     database = open_database(tmp_path)
@@ -74,7 +75,7 @@ def test_a_first_start_that_is_killed_half_way_leaves_nothing(tmp_path: Path, ta
 
 def test_opening_again_changes_nothing(tmp_path: Path) -> None:
     open_database(tmp_path).close()
-    with sqlite3.connect(tmp_path / DATABASE_FILE) as plain:
+    with closing(sqlite3.connect(tmp_path / DATABASE_FILE)) as plain, plain:
         before = plain.execute("SELECT sql FROM sqlite_master ORDER BY name").fetchall()
         open_database(tmp_path).close()
         assert plain.execute("SELECT sql FROM sqlite_master ORDER BY name").fetchall() == before
