@@ -158,6 +158,7 @@ class FakeCollector(enrolment_pb2_grpc.EnrolmentServicer, stream_pb2_grpc.AgentS
         self.session = b"session-1"
         self.welcome_credit = (100, 100)
         self.heartbeat_every_ms = 30_000
+        self.return_within_ms = 0
         self.stored: list[tuple[int, int]] = []
         self.greeting: dict[str, object] | None = None
         self.refuse_stream: tuple[grpc.StatusCode, str] | None = None
@@ -323,6 +324,7 @@ class FakeCollector(enrolment_pb2_grpc.EnrolmentServicer, stream_pb2_grpc.AgentS
             stored=[report_pb2.SeqRange(first=first, last=last) for first, last in self.stored],
             credit=stream_pb2.Credit(live=self.welcome_credit[0], backlog=self.welcome_credit[1]),
             heartbeat_every_ms=self.heartbeat_every_ms,
+            return_within_ms=self.return_within_ms,
             wall_clock_ms=self._wall_ms(),
         )
 

@@ -21,7 +21,7 @@ def reference_ceiling_s(count: int, base_s: float, cap_s: float) -> float:
 
 @given(failures, randoms)
 def test_full_jitter_over_the_doubling_span(count: int, random: float) -> None:
-    expected = random * reference_ceiling_s(count, 4.0, 60.0)
+    expected = random * reference_ceiling_s(count, 1.0, 60.0)
     assert CONNECTING.delay_s(count, random) == max(expected, CONNECTING.floor_s)
 
 
@@ -29,6 +29,12 @@ def test_full_jitter_over_the_doubling_span(count: int, random: float) -> None:
 def test_the_cap_is_jittered_too(count: int) -> None:
     waits = {CONNECTING.delay_s(max(count, 10), random) for random in (0.0, 0.25, 0.5, 1.0)}
     assert waits == {CONNECTING.floor_s, 15.0, 30.0, 60.0}
+
+
+@given(failures, randoms, st.floats(min_value=0, max_value=1e9))
+def test_a_crowd_comes_back_over_the_span_that_it_was_told(count: int, random: float, crowd_s: float) -> None:
+    ceiling_s = max(reference_ceiling_s(count, 1.0, 60.0), min(crowd_s, 60.0))
+    assert CONNECTING.delay_s(count, random, crowd_s=crowd_s) == max(random * ceiling_s, CONNECTING.floor_s)
 
 
 @given(failures, randoms, st.floats(min_value=0.2, max_value=1e9))

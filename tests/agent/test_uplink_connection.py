@@ -68,6 +68,17 @@ async def test_the_drain_hint_is_obeyed_with_jitter_on_top(rig: Rig) -> None:
     assert time.monotonic() - began_s >= 0.5
 
 
+async def test_after_a_loss_the_agent_comes_back_within_the_span_that_welcome_named(rig: Rig) -> None:
+    rig.random = 0.5
+    rig.collector.return_within_ms = 2_000
+    rig.start(Backoff(base_s=0.05, cap_s=60.0, floor_s=0.01))
+    conversation = await rig.collector.conversation(1)
+    began_s = time.monotonic()
+    conversation.outgoing.put_nowait(None)
+    await rig.collector.conversation(2)
+    assert time.monotonic() - began_s >= 1.0
+
+
 async def test_drained_reports_are_acknowledged_or_come_again(rig: Rig) -> None:
     rig.collector.acknowledge_at_once = False
     rig.start()

@@ -89,6 +89,7 @@ class Returning:
         self._address = f"127.0.0.1:{port}"
         self._epoch = 0
         self._next_seq = 1
+        self._crowd_s = 0.0
 
     async def live(self) -> None:
         """Go on until cancelled."""
@@ -100,7 +101,7 @@ class Returning:
                 began_s, hint_s = await self._converse()
             self._crowd.connected.discard(self._uid)
             failures = CONNECTING.failures_after(failures, time.monotonic() - began_s if began_s else 0.0)
-            await asyncio.sleep(CONNECTING.delay_s(failures, random.random(), hint_s))
+            await asyncio.sleep(CONNECTING.delay_s(failures, random.random(), hint_s, self._crowd_s))
 
     async def _converse(self) -> tuple[float, float]:
         """One stream; return when it was welcomed and the collector's hint at its end."""
@@ -118,6 +119,7 @@ class Returning:
                 return 0.0, welcome.drain.retry_after_ms / 1000
             began_s = time.monotonic()
             self._epoch = welcome.welcome.epoch
+            self._crowd_s = welcome.welcome.return_within_ms / 1000
             self._crowd.welcomes_s.append(began_s)
             self._crowd.connected.add(self._uid)
             beating = asyncio.create_task(self._beat(call))

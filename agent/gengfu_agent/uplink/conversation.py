@@ -64,6 +64,8 @@ class Conversation:
         self._epoch_is_open = False
         self._epoch_was_open = False
         self._heartbeat_s = parts.timing.default_heartbeat_s
+        self.return_within_s = 0.0
+        """Over how long the collector wishes its agents to come back after a crash; 0 before Welcome."""
         self._heard_at_s = self._loop.time()
         self._look = asyncio.Event()
         self._plan: bytes | None = None
@@ -148,6 +150,7 @@ class Conversation:
         parts.certificate.collector_says(welcome.wall_clock_ms)
         self._heartbeat_s = parts.timing.heartbeat_s(welcome.heartbeat_every_ms)
         self._heard_at_s = self._loop.time()
+        self.return_within_s = welcome.return_within_ms / 1000
         self._epoch = welcome.epoch
         try:
             await asyncio.to_thread(parts.spool.set_session, welcome.session)

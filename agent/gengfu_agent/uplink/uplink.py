@@ -102,6 +102,7 @@ class Uplink:
         self._stopping = asyncio.Event()
         self._conversation: Conversation | None = None
         self._failures = 0
+        self._crowd_s = 0.0
         self._refusals = 0
         self._welcomed_at_ms = 0
         self._told = ""
@@ -190,10 +191,12 @@ class Uplink:
 
     async def _hold(self, channel: grpc.aio.Channel, address: str) -> Ending:
         stream = Stream(channel, address, self._clock, self._timing)
-        self._conversation = Conversation(stream, self._parts, self._move)
+        self._conversation = conversation = Conversation(stream, self._parts, self._move)
         if self._stopping.is_set():
             self.stop()
-        return await self._conversation.run(self._hello())
+        ending = await conversation.run(self._hello())
+        self._crowd_s = conversation.return_within_s or self._crowd_s
+        return ending
 
     def _hello(self) -> stream_pb2.Hello:
         machine = self._machine
@@ -220,7 +223,7 @@ class Uplink:
         if ending.end is End.REFUSED:
             wait_s = self._refused.delay_s(self._refusals, self._random(), ending.hint_s)
         elif not (recovered or (ending.end in AT_ONCE and self._failures <= 1)):
-            wait_s = self._connecting.delay_s(self._failures, self._random(), ending.hint_s)
+            wait_s = self._connecting.delay_s(self._failures, self._random(), ending.hint_s, self._crowd_s)
         self._tell(ending, wait_s)
         if self.link.state in (State.OFFLINE, State.BLOCKED):  # it did not come to dialling
             self.link = replace(self.link, reason=ending.reason, attempts_failed=self._failures)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from gengfu_collector.intake.copies import MAX_INSTANCE_BYTES
 from gengfu_collector.intake.greeting import Greeted, Hello
@@ -66,7 +67,15 @@ def read_hello(message: stream_pb2.Hello) -> Hello:
     )
 
 
-def welcome(greeted: Greeted, session: bytes, heartbeat_every_ms: int, now_ms: int, live: int, backlog: int) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often an agent says that it lives, and within which span it comes back after a stream that was lost."""
+
+    heartbeat_every_ms: int
+    return_within_ms: int
+
+
+def welcome(greeted: Greeted, session: bytes, pace: Pace, now_ms: int, live: int, backlog: int) -> bytes:
     """The first message down."""
     message = stream_pb2.Welcome(
         protocol=PROTOCOL,
@@ -74,7 +83,8 @@ def welcome(greeted: Greeted, session: bytes, heartbeat_every_ms: int, now_ms: i
         epoch=greeted.epoch,
         stored=[report_pb2.SeqRange(first=first, last=last) for first, last in greeted.stored],
         credit=stream_pb2.Credit(live=live, backlog=backlog),
-        heartbeat_every_ms=heartbeat_every_ms,
+        heartbeat_every_ms=pace.heartbeat_every_ms,
+        return_within_ms=pace.return_within_ms,
         wall_clock_ms=now_ms,
         hello_high_water=greeted.high_water,
     )

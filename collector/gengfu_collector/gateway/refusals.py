@@ -13,6 +13,8 @@ OVERLOADED_RETRY_MS = 30_000
 STOPPED_RETRY_MS = 2_000
 MAX_STOPPED_RETRY_MS = 30_000
 HANDSHAKE_PACE_MS = 7  # an agent: handshakes leave a collector time for everything else
+RETURN_PACE_MS = 14  # an agent; nobody knows yet when the collector will be there, so that some of the span is lost
+MAX_RETURN_MS = 45_000
 
 _WORDS: dict[type[Exception], str] = {
     ProtocolError: "protocol",
@@ -34,6 +36,11 @@ class Away(Refused):
 def after_stop_ms(agents: int) -> int:
     """When agents may ask again after a stop: the more there are, the longer they may take to be back."""
     return min(max(STOPPED_RETRY_MS, agents * HANDSHAKE_PACE_MS), MAX_STOPPED_RETRY_MS)
+
+
+def after_loss_ms(agents: int) -> int:
+    """The span over which so many agents come back after a crash: wide enough that handshakes do not fill a core."""
+    return min(agents * RETURN_PACE_MS, MAX_RETURN_MS)
 
 
 def quarantined(host: str) -> Away:

@@ -23,7 +23,16 @@ from gengfu_collector.gateway import messages
 from gengfu_collector.gateway.certificates import PeerIdentity, uid_of
 from gengfu_collector.gateway.door import Door
 from gengfu_collector.gateway.messages import DrainReason
-from gengfu_collector.gateway.refusals import Away, after_stop_ms, as_away, away_for, quarantined, unknown, word_for
+from gengfu_collector.gateway.refusals import (
+    Away,
+    after_loss_ms,
+    after_stop_ms,
+    as_away,
+    away_for,
+    quarantined,
+    unknown,
+    word_for,
+)
 from gengfu_collector.gateway.session import AgentSession, Orders, ProtocolError, parse_up
 from gengfu_collector.gateway.surroundings import Surroundings
 from gengfu_collector.intake.copies import NONCE_BYTES, keep_out, new_session
@@ -185,9 +194,10 @@ class StreamGateway:
             raise quarantined("another machine") if greeted == KEPT_OUT else away_for(greeted)
         session = AgentSession(greeted, self._around.intake, hello, token)
         self._register(session, greeted)
-        heartbeat_ms = round(self._around.heartbeat_every_s * 1000)
+        known = len(self._around.intake.live.agents)
+        pace = messages.Pace(round(self._around.heartbeat_every_s * 1000), after_loss_ms(known))
         now_ms = self._around.now_ms()
-        session.send(messages.welcome(greeted, token, heartbeat_ms, now_ms, *session.opening_credit))
+        session.send(messages.welcome(greeted, token, pace, now_ms, *session.opening_credit))
         if hello.plan_version != orders[0].plan_version:
             self._send_plan(session, orders[0])
         session.send(messages.authority(self._around.roots(), now_ms))

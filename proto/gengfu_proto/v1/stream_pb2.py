@@ -26,19 +26,19 @@ from gengfu_proto.v1 import plan_pb2 as gengfu__proto_dot_v1_dot_plan__pb2
 from gengfu_proto.v1 import report_pb2 as gengfu__proto_dot_v1_dot_report__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cgengfu_proto/v1/stream.proto\x12\tgengfu.v1\x1a\x1agengfu_proto/v1/plan.proto\x1a\x1cgengfu_proto/v1/report.proto\"\xda\x02\n\x02Up\x12!\n\x05hello\x18\x01 \x01(\x0b\x32\x10.gengfu.v1.HelloH\x00\x12#\n\x06report\x18\x02 \x01(\x0b\x32\x11.gengfu.v1.ReportH\x00\x12)\n\theartbeat\x18\x03 \x01(\x0b\x32\x14.gengfu.v1.HeartbeatH\x00\x12.\n\x0cplan_applied\x18\x04 \x01(\x0b\x32\x16.gengfu.v1.PlanAppliedH\x00\x12<\n\x13\x63\x65rtificate_request\x18\x05 \x01(\x0b\x32\x1d.gengfu.v1.CertificateRequestH\x00\x12%\n\x07goodbye\x18\x06 \x01(\x0b\x32\x12.gengfu.v1.GoodbyeH\x00\x12;\n\x13patrol_order_answer\x18\x07 \x01(\x0b\x32\x1c.gengfu.v1.PatrolOrderAnswerH\x00\x42\t\n\x07messageJ\x04\x08\x08\x10\x14\"\xa2\x03\n\x04\x44own\x12%\n\x07welcome\x18\x01 \x01(\x0b\x32\x12.gengfu.v1.WelcomeH\x00\x12\x35\n\x0f\x61\x63knowledgement\x18\x02 \x01(\x0b\x32\x1a.gengfu.v1.AcknowledgementH\x00\x12#\n\x06\x63redit\x18\x03 \x01(\x0b\x32\x11.gengfu.v1.CreditH\x00\x12\x1f\n\x04plan\x18\x04 \x01(\x0b\x32\x0f.gengfu.v1.PlanH\x00\x12.\n\x0cpatrol_order\x18\x05 \x01(\x0b\x32\x16.gengfu.v1.PatrolOrderH\x00\x12!\n\x05\x64rain\x18\x06 \x01(\x0b\x32\x10.gengfu.v1.DrainH\x00\x12-\n\x0b\x63\x65rtificate\x18\x07 \x01(\x0b\x32\x16.gengfu.v1.CertificateH\x00\x12)\n\tauthority\x18\x08 \x01(\x0b\x32\x14.gengfu.v1.AuthorityH\x00\x12\x38\n\x11inventory_request\x18\t \x01(\x0b\x32\x1b.gengfu.v1.InventoryRequestH\x00\x42\t\n\x07messageJ\x04\x08\n\x10\x14\"\xc8\x02\n\x05Hello\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x15\n\ragent_version\x18\x02 \x01(\t\x12\x0f\n\x07session\x18\x03 \x01(\x0c\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12\x10\n\x08next_seq\x18\x05 \x01(\x04\x12\x12\n\noldest_seq\x18\x06 \x01(\x04\x12\x0f\n\x07waiting\x18\x07 \x01(\x04\x12\x14\n\x0cplan_version\x18\x08 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\t \x01(\t\x12\x12\n\nmachine_id\x18\n \x01(\t\x12\x15\n\rwall_clock_ms\x18\x0b \x01(\x12\x12\x10\n\x08hostname\x18\x0c \x01(\t\x12\x10\n\x08platform\x18\r \x01(\t\x12\r\n\x05kinds\x18\x0e \x03(\t\x12\x10\n\x08instance\x18\x0f \x01(\x0c\x12\"\n\x04held\x18\x10 \x03(\x0b\x32\x14.gengfu.v1.HeldEpochJ\x04\x08\x11\x10\x1e\"?\n\tHeldEpoch\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12#\n\x06ranges\x18\x02 \x03(\x0b\x32\x13.gengfu.v1.SeqRange\"\xd6\x01\n\x07Welcome\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0f\n\x07session\x18\x02 \x01(\x0c\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12#\n\x06stored\x18\x04 \x03(\x0b\x32\x13.gengfu.v1.SeqRange\x12!\n\x06\x63redit\x18\x05 \x01(\x0b\x32\x11.gengfu.v1.Credit\x12\x1a\n\x12heartbeat_every_ms\x18\x06 \x01(\x04\x12\x15\n\rwall_clock_ms\x18\x07 \x01(\x12\x12\x18\n\x10hello_high_water\x18\x08 \x01(\x04J\x04\x08\t\x10\x14\"\xaa\x01\n\x0f\x41\x63knowledgement\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12%\n\x08\x61\x63\x63\x65pted\x18\x02 \x03(\x0b\x32\x13.gengfu.v1.SeqRange\x12&\n\x08rejected\x18\x03 \x03(\x0b\x32\x14.gengfu.v1.Rejection\x12\x10\n\x08renumber\x18\x04 \x03(\x04\x12!\n\x06\x63redit\x18\x05 \x01(\x0b\x32\x11.gengfu.v1.CreditJ\x04\x08\x06\x10\x10\"D\n\tRejection\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12*\n\x06reason\x18\x02 \x01(\x0e\x32\x1a.gengfu.v1.RejectionReason\"\'\n\x06\x43redit\x12\x0c\n\x04live\x18\x01 \x01(\r\x12\x0f\n\x07\x62\x61\x63klog\x18\x02 \x01(\r\"e\n\tHeartbeat\x12\x15\n\rwall_clock_ms\x18\x01 \x01(\x12\x12\x0f\n\x07waiting\x18\x02 \x01(\x04\x12\x13\n\x0bspool_bytes\x18\x03 \x01(\x04\x12\x15\n\roldest_age_ms\x18\x04 \x01(\x04J\x04\x08\x05\x10\x10\"H\n\x0bPlanApplied\x12\x0f\n\x07version\x18\x01 \x01(\t\x12(\n\x07refused\x18\x02 \x03(\x0b\x32\x17.gengfu.v1.RefusedCheck\"<\n\x0cRefusedCheck\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"3\n\x07Goodbye\x12(\n\x06reason\x18\x01 \x01(\x0e\x32\x18.gengfu.v1.GoodbyeReason\"W\n\x05\x44rain\x12\x16\n\x0eretry_after_ms\x18\x01 \x01(\x04\x12&\n\x06reason\x18\x02 \x01(\x0e\x32\x16.gengfu.v1.DrainReason\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"%\n\x12\x43\x65rtificateRequest\x12\x0f\n\x07\x63sr_der\x18\x01 \x01(\x0c\"&\n\x0b\x43\x65rtificate\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\x0c\"5\n\tAuthority\x12\x11\n\troots_pem\x18\x01 \x01(\x0c\x12\x15\n\rwall_clock_ms\x18\x02 \x01(\x12\"\x18\n\x10InventoryRequestJ\x04\x08\x01\x10\n\"G\n\x11PatrolOrderAnswer\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t*\xd0\x01\n\x0fRejectionReason\x12 \n\x1cREJECTION_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1aREJECTION_REASON_MALFORMED\x10\x01\x12\x1e\n\x1aREJECTION_REASON_TOO_LARGE\x10\x02\x12\"\n\x1eREJECTION_REASON_UNKNOWN_SHAPE\x10\x03\x12\x1a\n\x16REJECTION_REASON_LIMIT\x10\x04\x12\x1b\n\x17REJECTION_REASON_FAILED\x10\x05*\xa2\x01\n\rGoodbyeReason\x12\x1e\n\x1aGOODBYE_REASON_UNSPECIFIED\x10\x00\x12\x1a\n\x16GOODBYE_REASON_STOPPED\x10\x01\x12\x1b\n\x17GOODBYE_REASON_SHUTDOWN\x10\x02\x12\x1a\n\x16GOODBYE_REASON_SUSPEND\x10\x03\x12\x1c\n\x18GOODBYE_REASON_RECONNECT\x10\x04*\xd0\x01\n\x0b\x44rainReason\x12\x1c\n\x18\x44RAIN_REASON_UNSPECIFIED\x10\x00\x12\x19\n\x15\x44RAIN_REASON_SHUTDOWN\x10\x01\x12\x1a\n\x16\x44RAIN_REASON_REBALANCE\x10\x02\x12\x18\n\x14\x44RAIN_REASON_BLOCKED\x10\x03\x12\x1c\n\x18\x44RAIN_REASON_QUARANTINED\x10\x04\x12\x19\n\x15\x44RAIN_REASON_REPLACED\x10\x05\x12\x19\n\x15\x44RAIN_REASON_PROTOCOL\x10\x06\x32=\n\x0b\x41gentStream\x12.\n\x08\x43onverse\x12\r.gengfu.v1.Up\x1a\x0f.gengfu.v1.Down(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cgengfu_proto/v1/stream.proto\x12\tgengfu.v1\x1a\x1agengfu_proto/v1/plan.proto\x1a\x1cgengfu_proto/v1/report.proto\"\xda\x02\n\x02Up\x12!\n\x05hello\x18\x01 \x01(\x0b\x32\x10.gengfu.v1.HelloH\x00\x12#\n\x06report\x18\x02 \x01(\x0b\x32\x11.gengfu.v1.ReportH\x00\x12)\n\theartbeat\x18\x03 \x01(\x0b\x32\x14.gengfu.v1.HeartbeatH\x00\x12.\n\x0cplan_applied\x18\x04 \x01(\x0b\x32\x16.gengfu.v1.PlanAppliedH\x00\x12<\n\x13\x63\x65rtificate_request\x18\x05 \x01(\x0b\x32\x1d.gengfu.v1.CertificateRequestH\x00\x12%\n\x07goodbye\x18\x06 \x01(\x0b\x32\x12.gengfu.v1.GoodbyeH\x00\x12;\n\x13patrol_order_answer\x18\x07 \x01(\x0b\x32\x1c.gengfu.v1.PatrolOrderAnswerH\x00\x42\t\n\x07messageJ\x04\x08\x08\x10\x14\"\xa2\x03\n\x04\x44own\x12%\n\x07welcome\x18\x01 \x01(\x0b\x32\x12.gengfu.v1.WelcomeH\x00\x12\x35\n\x0f\x61\x63knowledgement\x18\x02 \x01(\x0b\x32\x1a.gengfu.v1.AcknowledgementH\x00\x12#\n\x06\x63redit\x18\x03 \x01(\x0b\x32\x11.gengfu.v1.CreditH\x00\x12\x1f\n\x04plan\x18\x04 \x01(\x0b\x32\x0f.gengfu.v1.PlanH\x00\x12.\n\x0cpatrol_order\x18\x05 \x01(\x0b\x32\x16.gengfu.v1.PatrolOrderH\x00\x12!\n\x05\x64rain\x18\x06 \x01(\x0b\x32\x10.gengfu.v1.DrainH\x00\x12-\n\x0b\x63\x65rtificate\x18\x07 \x01(\x0b\x32\x16.gengfu.v1.CertificateH\x00\x12)\n\tauthority\x18\x08 \x01(\x0b\x32\x14.gengfu.v1.AuthorityH\x00\x12\x38\n\x11inventory_request\x18\t \x01(\x0b\x32\x1b.gengfu.v1.InventoryRequestH\x00\x42\t\n\x07messageJ\x04\x08\n\x10\x14\"\xc8\x02\n\x05Hello\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x15\n\ragent_version\x18\x02 \x01(\t\x12\x0f\n\x07session\x18\x03 \x01(\x0c\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12\x10\n\x08next_seq\x18\x05 \x01(\x04\x12\x12\n\noldest_seq\x18\x06 \x01(\x04\x12\x0f\n\x07waiting\x18\x07 \x01(\x04\x12\x14\n\x0cplan_version\x18\x08 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\t \x01(\t\x12\x12\n\nmachine_id\x18\n \x01(\t\x12\x15\n\rwall_clock_ms\x18\x0b \x01(\x12\x12\x10\n\x08hostname\x18\x0c \x01(\t\x12\x10\n\x08platform\x18\r \x01(\t\x12\r\n\x05kinds\x18\x0e \x03(\t\x12\x10\n\x08instance\x18\x0f \x01(\x0c\x12\"\n\x04held\x18\x10 \x03(\x0b\x32\x14.gengfu.v1.HeldEpochJ\x04\x08\x11\x10\x1e\"?\n\tHeldEpoch\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12#\n\x06ranges\x18\x02 \x03(\x0b\x32\x13.gengfu.v1.SeqRange\"\xf0\x01\n\x07Welcome\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0f\n\x07session\x18\x02 \x01(\x0c\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12#\n\x06stored\x18\x04 \x03(\x0b\x32\x13.gengfu.v1.SeqRange\x12!\n\x06\x63redit\x18\x05 \x01(\x0b\x32\x11.gengfu.v1.Credit\x12\x1a\n\x12heartbeat_every_ms\x18\x06 \x01(\x04\x12\x15\n\rwall_clock_ms\x18\x07 \x01(\x12\x12\x18\n\x10hello_high_water\x18\x08 \x01(\x04\x12\x18\n\x10return_within_ms\x18\t \x01(\x04J\x04\x08\n\x10\x14\"\xaa\x01\n\x0f\x41\x63knowledgement\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12%\n\x08\x61\x63\x63\x65pted\x18\x02 \x03(\x0b\x32\x13.gengfu.v1.SeqRange\x12&\n\x08rejected\x18\x03 \x03(\x0b\x32\x14.gengfu.v1.Rejection\x12\x10\n\x08renumber\x18\x04 \x03(\x04\x12!\n\x06\x63redit\x18\x05 \x01(\x0b\x32\x11.gengfu.v1.CreditJ\x04\x08\x06\x10\x10\"D\n\tRejection\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12*\n\x06reason\x18\x02 \x01(\x0e\x32\x1a.gengfu.v1.RejectionReason\"\'\n\x06\x43redit\x12\x0c\n\x04live\x18\x01 \x01(\r\x12\x0f\n\x07\x62\x61\x63klog\x18\x02 \x01(\r\"e\n\tHeartbeat\x12\x15\n\rwall_clock_ms\x18\x01 \x01(\x12\x12\x0f\n\x07waiting\x18\x02 \x01(\x04\x12\x13\n\x0bspool_bytes\x18\x03 \x01(\x04\x12\x15\n\roldest_age_ms\x18\x04 \x01(\x04J\x04\x08\x05\x10\x10\"H\n\x0bPlanApplied\x12\x0f\n\x07version\x18\x01 \x01(\t\x12(\n\x07refused\x18\x02 \x03(\x0b\x32\x17.gengfu.v1.RefusedCheck\"<\n\x0cRefusedCheck\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"3\n\x07Goodbye\x12(\n\x06reason\x18\x01 \x01(\x0e\x32\x18.gengfu.v1.GoodbyeReason\"W\n\x05\x44rain\x12\x16\n\x0eretry_after_ms\x18\x01 \x01(\x04\x12&\n\x06reason\x18\x02 \x01(\x0e\x32\x16.gengfu.v1.DrainReason\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"%\n\x12\x43\x65rtificateRequest\x12\x0f\n\x07\x63sr_der\x18\x01 \x01(\x0c\"&\n\x0b\x43\x65rtificate\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\x0c\"5\n\tAuthority\x12\x11\n\troots_pem\x18\x01 \x01(\x0c\x12\x15\n\rwall_clock_ms\x18\x02 \x01(\x12\"\x18\n\x10InventoryRequestJ\x04\x08\x01\x10\n\"G\n\x11PatrolOrderAnswer\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t*\xd0\x01\n\x0fRejectionReason\x12 \n\x1cREJECTION_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1aREJECTION_REASON_MALFORMED\x10\x01\x12\x1e\n\x1aREJECTION_REASON_TOO_LARGE\x10\x02\x12\"\n\x1eREJECTION_REASON_UNKNOWN_SHAPE\x10\x03\x12\x1a\n\x16REJECTION_REASON_LIMIT\x10\x04\x12\x1b\n\x17REJECTION_REASON_FAILED\x10\x05*\xa2\x01\n\rGoodbyeReason\x12\x1e\n\x1aGOODBYE_REASON_UNSPECIFIED\x10\x00\x12\x1a\n\x16GOODBYE_REASON_STOPPED\x10\x01\x12\x1b\n\x17GOODBYE_REASON_SHUTDOWN\x10\x02\x12\x1a\n\x16GOODBYE_REASON_SUSPEND\x10\x03\x12\x1c\n\x18GOODBYE_REASON_RECONNECT\x10\x04*\xd0\x01\n\x0b\x44rainReason\x12\x1c\n\x18\x44RAIN_REASON_UNSPECIFIED\x10\x00\x12\x19\n\x15\x44RAIN_REASON_SHUTDOWN\x10\x01\x12\x1a\n\x16\x44RAIN_REASON_REBALANCE\x10\x02\x12\x18\n\x14\x44RAIN_REASON_BLOCKED\x10\x03\x12\x1c\n\x18\x44RAIN_REASON_QUARANTINED\x10\x04\x12\x19\n\x15\x44RAIN_REASON_REPLACED\x10\x05\x12\x19\n\x15\x44RAIN_REASON_PROTOCOL\x10\x06\x32=\n\x0b\x41gentStream\x12.\n\x08\x43onverse\x12\r.gengfu.v1.Up\x1a\x0f.gengfu.v1.Down(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gengfu_proto.v1.stream_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_REJECTIONREASON']._serialized_start=2383
-  _globals['_REJECTIONREASON']._serialized_end=2591
-  _globals['_GOODBYEREASON']._serialized_start=2594
-  _globals['_GOODBYEREASON']._serialized_end=2756
-  _globals['_DRAINREASON']._serialized_start=2759
-  _globals['_DRAINREASON']._serialized_end=2967
+  _globals['_REJECTIONREASON']._serialized_start=2409
+  _globals['_REJECTIONREASON']._serialized_end=2617
+  _globals['_GOODBYEREASON']._serialized_start=2620
+  _globals['_GOODBYEREASON']._serialized_end=2782
+  _globals['_DRAINREASON']._serialized_start=2785
+  _globals['_DRAINREASON']._serialized_end=2993
   _globals['_UP']._serialized_start=102
   _globals['_UP']._serialized_end=448
   _globals['_DOWN']._serialized_start=451
@@ -48,33 +48,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HELDEPOCH']._serialized_start=1202
   _globals['_HELDEPOCH']._serialized_end=1265
   _globals['_WELCOME']._serialized_start=1268
-  _globals['_WELCOME']._serialized_end=1482
-  _globals['_ACKNOWLEDGEMENT']._serialized_start=1485
-  _globals['_ACKNOWLEDGEMENT']._serialized_end=1655
-  _globals['_REJECTION']._serialized_start=1657
-  _globals['_REJECTION']._serialized_end=1725
-  _globals['_CREDIT']._serialized_start=1727
-  _globals['_CREDIT']._serialized_end=1766
-  _globals['_HEARTBEAT']._serialized_start=1768
-  _globals['_HEARTBEAT']._serialized_end=1869
-  _globals['_PLANAPPLIED']._serialized_start=1871
-  _globals['_PLANAPPLIED']._serialized_end=1943
-  _globals['_REFUSEDCHECK']._serialized_start=1945
-  _globals['_REFUSEDCHECK']._serialized_end=2005
-  _globals['_GOODBYE']._serialized_start=2007
-  _globals['_GOODBYE']._serialized_end=2058
-  _globals['_DRAIN']._serialized_start=2060
-  _globals['_DRAIN']._serialized_end=2147
-  _globals['_CERTIFICATEREQUEST']._serialized_start=2149
-  _globals['_CERTIFICATEREQUEST']._serialized_end=2186
-  _globals['_CERTIFICATE']._serialized_start=2188
-  _globals['_CERTIFICATE']._serialized_end=2226
-  _globals['_AUTHORITY']._serialized_start=2228
-  _globals['_AUTHORITY']._serialized_end=2281
-  _globals['_INVENTORYREQUEST']._serialized_start=2283
-  _globals['_INVENTORYREQUEST']._serialized_end=2307
-  _globals['_PATROLORDERANSWER']._serialized_start=2309
-  _globals['_PATROLORDERANSWER']._serialized_end=2380
-  _globals['_AGENTSTREAM']._serialized_start=2969
-  _globals['_AGENTSTREAM']._serialized_end=3030
+  _globals['_WELCOME']._serialized_end=1508
+  _globals['_ACKNOWLEDGEMENT']._serialized_start=1511
+  _globals['_ACKNOWLEDGEMENT']._serialized_end=1681
+  _globals['_REJECTION']._serialized_start=1683
+  _globals['_REJECTION']._serialized_end=1751
+  _globals['_CREDIT']._serialized_start=1753
+  _globals['_CREDIT']._serialized_end=1792
+  _globals['_HEARTBEAT']._serialized_start=1794
+  _globals['_HEARTBEAT']._serialized_end=1895
+  _globals['_PLANAPPLIED']._serialized_start=1897
+  _globals['_PLANAPPLIED']._serialized_end=1969
+  _globals['_REFUSEDCHECK']._serialized_start=1971
+  _globals['_REFUSEDCHECK']._serialized_end=2031
+  _globals['_GOODBYE']._serialized_start=2033
+  _globals['_GOODBYE']._serialized_end=2084
+  _globals['_DRAIN']._serialized_start=2086
+  _globals['_DRAIN']._serialized_end=2173
+  _globals['_CERTIFICATEREQUEST']._serialized_start=2175
+  _globals['_CERTIFICATEREQUEST']._serialized_end=2212
+  _globals['_CERTIFICATE']._serialized_start=2214
+  _globals['_CERTIFICATE']._serialized_end=2252
+  _globals['_AUTHORITY']._serialized_start=2254
+  _globals['_AUTHORITY']._serialized_end=2307
+  _globals['_INVENTORYREQUEST']._serialized_start=2309
+  _globals['_INVENTORYREQUEST']._serialized_end=2333
+  _globals['_PATROLORDERANSWER']._serialized_start=2335
+  _globals['_PATROLORDERANSWER']._serialized_end=2406
+  _globals['_AGENTSTREAM']._serialized_start=2995
+  _globals['_AGENTSTREAM']._serialized_end=3056
 # @@protoc_insertion_point(module_scope)

@@ -322,6 +322,7 @@ class Welcome(_message.Message):
     HEARTBEAT_EVERY_MS_FIELD_NUMBER: _builtins.int
     WALL_CLOCK_MS_FIELD_NUMBER: _builtins.int
     HELLO_HIGH_WATER_FIELD_NUMBER: _builtins.int
+    RETURN_WITHIN_MS_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     session: _builtins.bytes
     epoch: _builtins.int
@@ -331,6 +332,8 @@ class Welcome(_message.Message):
     """collector's clock"""
     hello_high_water: _builtins.int
     """highest number of Hello's epoch that the collector has seen"""
+    return_within_ms: _builtins.int
+    """when this stream is lost without a word: the span for the first attempt to come back"""
     @_builtins.property
     def stored(self) -> _containers.RepeatedCompositeFieldContainer[_report_pb2.SeqRange]:
         """of Hello's epoch: accounted for already, may leave the spool"""
@@ -348,10 +351,11 @@ class Welcome(_message.Message):
         heartbeat_every_ms: _builtins.int = ...,
         wall_clock_ms: _builtins.int = ...,
         hello_high_water: _builtins.int = ...,
+        return_within_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["credit", b"credit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["credit", b"credit", "epoch", b"epoch", "heartbeat_every_ms", b"heartbeat_every_ms", "hello_high_water", b"hello_high_water", "protocol", b"protocol", "session", b"session", "stored", b"stored", "wall_clock_ms", b"wall_clock_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credit", b"credit", "epoch", b"epoch", "heartbeat_every_ms", b"heartbeat_every_ms", "hello_high_water", b"hello_high_water", "protocol", b"protocol", "return_within_ms", b"return_within_ms", "session", b"session", "stored", b"stored", "wall_clock_ms", b"wall_clock_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -17,6 +17,7 @@ from gengfu_checks.model import Status
 from gengfu_collector.fleet import agents
 from gengfu_collector.gateway import stream as stream_module
 from gengfu_collector.gateway.authority import Authority
+from gengfu_collector.gateway.refusals import after_loss_ms
 from gengfu_collector.gateway.session import BACKLOG_CREDIT, LIVE_CREDIT, Orders
 from gengfu_collector.store import schema
 from gengfu_collector.times import wall_clock_ms
@@ -36,6 +37,7 @@ async def test_welcome_then_plan_then_roots(site: Site) -> None:
         assert (welcome.epoch, welcome.hello_high_water, list(welcome.stored)) == (1, 0, [])
         assert (welcome.credit.live, welcome.credit.backlog) == (LIVE_CREDIT, BACKLOG_CREDIT)
         assert welcome.heartbeat_every_ms == HEARTBEAT_EVERY_S * 1000
+        assert welcome.return_within_ms == after_loss_ms(agents=1)
         assert abs(welcome.wall_clock_ms - wall_clock_ms()) < 60_000
         assert len(welcome.session) >= 16
         assert (await stream.read("plan")).version == site.orders.plan_version
