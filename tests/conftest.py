@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+sys.path.append(str(Path(__file__).resolve().parent / "e2e"))
+
+from held_ports import held_ports
 
 # Other tests share the machine's cores: how long one example takes says nothing.
 settings.register_profile(
@@ -41,17 +45,11 @@ def requires_program() -> Callable[[str, str], str]:
     return find
 
 
-@pytest.fixture(scope="session")
-def free_port() -> Callable[[], int]:
-    """Returns a TCP port of 127.0.0.1 that was free just now. Only for programs that cannot be given port 0."""
-
-    def find() -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-            return port
-
-    return find
+@pytest.fixture
+def held_port() -> Iterator[int]:
+    """A TCP port of 127.0.0.1 that nobody listens on, for a program that cannot be given port 0."""
+    with held_ports(1) as (port,):
+        yield port
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -127,12 +126,9 @@ async def test_an_enrolled_machine_is_not_enrolled_again(collector: FakeCollecto
     assert len(collector.enrol_requests) == 1
 
 
-async def test_nobody_there(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+async def test_nobody_there(held_port: int, tmp_path: Path) -> None:
     with pytest.raises(Unreachable, match="refused") as caught:
-        await asyncio.to_thread(enrol, f"127.0.0.1:{port}", Authority().token, tmp_path)
+        await asyncio.to_thread(enrol, f"127.0.0.1:{held_port}", Authority().token, tmp_path)
     assert caught.value.exit_code == 3
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fake_collector import FakeCollector
+from held_ports import held_ports
 
 from gengfu_agent.backoff import Backoff
 from gengfu_agent.clock import SystemClock
@@ -132,15 +133,16 @@ class Rig:
 async def rig_at(folder: Path, **changes: object) -> AsyncIterator[Rig]:
     """A collector that runs, and an uplink that is not started yet."""
     collector = FakeCollector()
-    await collector.start()
-    collector.identity_in(folder)
-    rig = Rig(collector, folder, replace(QUICK, **changes))  # type: ignore[arg-type]
-    try:
-        yield rig
-    finally:
-        await rig.stop()
-        await collector.stop()
-        rig.spool.close()
+    with held_ports(2) as (collector.enrol_port, collector.stream_port):
+        await collector.start()
+        collector.identity_in(folder)
+        rig = Rig(collector, folder, replace(QUICK, **changes))  # type: ignore[arg-type]
+        try:
+            yield rig
+        finally:
+            await rig.stop()
+            await collector.stop()
+            rig.spool.close()
 
 
 def numbers(reports: list[report_pb2.Report]) -> list[tuple[int, int]]:

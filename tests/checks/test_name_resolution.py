@@ -382,25 +382,24 @@ def test_settings_that_cannot_be_used_are_refused(bench: Any, settings: dict[str
 
 
 def test_a_real_dnsmasq_whose_upstream_is_dead_still_proves_that_it_lives(
-    bench: Any, requires_program: Callable[[str, str], str], free_port: Callable[[], int]
+    bench: Any, requires_program: Callable[[str, str], str], held_port: int
 ) -> None:
     """Debian's package `dnsmasq-base`."""
     program = requires_program("dnsmasq", "apt-get install dnsmasq-base")
-    port = free_port()
-    argv = [program, "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", f"--port={port}", "--pid-file="]
-    argv += ["--listen-address=127.0.0.1", "--bind-interfaces", "--server=127.0.0.9#1", "--user="]
+    argv = [program, "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--pid-file=", "--user="]
+    argv += [f"--port={held_port}", "--listen-address=127.0.0.1", "--bind-interfaces", "--server=127.0.0.9#1"]
     argv += ["--address=/erp.example/192.0.2.7", "--log-facility=-"]
     process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 20
-        found = look(bench(CHECK), ["127.0.0.1"], port)
+        found = look(bench(CHECK), ["127.0.0.1"], held_port)
         while found[""].code != "ok":
             assert time.monotonic() < deadline
             assert process.poll() is None
-            found = look(bench(CHECK), ["127.0.0.1"], port)
-        named = look(bench(CHECK, names=["erp.example"]), ["127.0.0.1"], port)
+            found = look(bench(CHECK), ["127.0.0.1"], held_port)
+        named = look(bench(CHECK, names=["erp.example"]), ["127.0.0.1"], held_port)
         assert named["erp.example"].code == "ok"
-        outside = look(bench(CHECK, names=["gone.example"], answer_within="1s"), ["127.0.0.1"], port)
+        outside = look(bench(CHECK, names=["gone.example"], answer_within="1s"), ["127.0.0.1"], held_port)
         assert outside[""].code == "ok"
         assert outside["gone.example"].facts == {"addresses": "127.0.0.1", "answer": "no answer"}
     finally:

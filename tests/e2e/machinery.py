@@ -17,10 +17,12 @@ import tomllib
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
+
+from held_ports import held_ports
 
 from gengfu_collector.admin.client import SOCKET_FILE, ask
 from gengfu_collector.errors import CollectorError
@@ -32,12 +34,6 @@ COMMAND_TIMEOUT_S = 60.0
 SHOWN_LOG_CHARACTERS = 6_000
 
 T = TypeVar("T")
-
-_LISTENERS = {
-    "http": re.compile(r"metrics +http://[^ ]*:(\d+)/metrics"),
-    "stream": re.compile(r"agents +port (\d+) \(stream\)"),
-    "enrol": re.compile(r"port (\d+) \(enrolment\)"),
-}
 
 
 def until(condition: Callable[[], T], what: str, within_s: float = WITHIN_S, look_every_s: float = LOOK_EVERY_S) -> T:
@@ -127,7 +123,7 @@ class Program:
 
 
 class Collector(Program):
-    """A collector; after its first start it keeps its ports."""
+    """A collector that has the same ports at every start."""
 
     def __init__(
         self,
@@ -143,7 +139,9 @@ class Collector(Program):
         self.data = data or folder / name
         self.inspection = folder / f"{name}-inspection"
         self.inspection.mkdir()
-        self.ports = {"http": 0, "stream": 0, "enrol": 0}
+        self._closing = ExitStack()
+        held = self._closing.enter_context(held_ports(3))
+        self.ports = dict(zip(("http", "stream", "enrol"), held, strict=True))
         self._launcher = list(launcher) or [str(BIN / "gengfu-collector")]
         super().__init__(name, folder, (), environment or {})
         self.inspect(inspection)
@@ -172,11 +170,11 @@ class Collector(Program):
             return "next " in self.output.read_text()
 
         until(ready, f"{self.name} is ready", within_s)
-        said = self.output.read_text()
-        for name, pattern in _LISTENERS.items():
-            found = pattern.search(said)
-            assert found is not None, said
-            self.ports[name] = int(found[1])
+
+    def clean_up(self) -> None:
+        """End it and give its ports back."""
+        super().clean_up()
+        self._closing.close()
 
     def ask(self, operation: str, **arguments: Any) -> Any:
         """Have a running collector do something; raises CollectorError as the command line would show it."""

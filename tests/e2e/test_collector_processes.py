@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import signal
+import socket
 import stat
 
+import pytest
 from machinery import Site, until
 
 
@@ -27,6 +29,8 @@ def test_a_killed_collector_leaves_a_folder_that_the_next_one_takes(site: Site) 
     collector.json("token", "create")
     for _ in range(2):
         collector.kill()
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", collector.ports["stream"]))
         collector.start()
     assert len(collector.json("token", "list")) == 1
     assert collector.stop() == 0

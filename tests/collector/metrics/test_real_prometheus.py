@@ -75,24 +75,23 @@ async def collector() -> AsyncIterator[tuple[LiveTable, int]]:
 async def prometheus(
     collector: tuple[LiveTable, int],
     requires_program: Callable[[str, str], str],
-    free_port: Callable[[], int],
+    held_port: int,
     tmp_path: Path,
 ) -> AsyncIterator[Prometheus]:
     program = requires_program("prometheus", "apt-get install prometheus")
     configuration = tmp_path / "prometheus.yml"
     configuration.write_text(CONFIGURATION.format(port=collector[1]), encoding="utf-8")
-    port = free_port()
     with (tmp_path / "prometheus.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             program,
             f"--config.file={configuration}",
             f"--storage.tsdb.path={tmp_path / 'data'}",
-            f"--web.listen-address=127.0.0.1:{port}",
+            f"--web.listen-address=127.0.0.1:{held_port}",
             stdout=log,
             stderr=log,
         )
     try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{held_port}", timeout=10) as client:
             await wait_until_ready(client, process, tmp_path / "prometheus.log")
             yield Prometheus(client)
     finally:
