@@ -46,6 +46,16 @@ CASES: list[tuple[str, str, str]] = [
     ("PermitEmptyPasswords yes\n", "", "remote_access.ssh_empty_passwords"),
     ("Port 2222\nPermitRootLogin yes\n", "", "remote_access.ssh_root_password"),
     ("ListenAddress 127.0.0.1\nPermitRootLogin yes\n", "", "ok"),
+    ("PermitRootLogin yes\nAuthenticationMethods publickey publickey,password\n", "", "ok"),
+    (
+        "PermitRootLogin yes\nAuthenticationMethods publickey keyboard-interactive:pam\n",
+        "",
+        "remote_access.ssh_root_password",
+    ),
+    ("PermitRootLogin yes\nDenyUsers guest root\n", "", "ok"),
+    ("PermitRootLogin yes\nAllowUsers ann\nAllowUsers bob@192.0.2.*\n", "", "ok"),
+    ("PermitRootLogin yes\nAllowUsers ann r*@192.0.2.*\n", "", "remote_access.ssh_root_password"),
+    ("Match User git\nPermitRootLogin no\nMatch all\nPermitRootLogin yes\n", "", "remote_access.ssh_root_password"),
 ]
 
 INSIDE = """

@@ -1,6 +1,7 @@
 """What an SSH server lets in, by `sshd -T` or by its files: sshd(8), sshd_config(5).
 
-The first value of a keyword counts. What stands in `Match` blocks holds for some connections only and is not looked at.
+The first value of a keyword counts. What stands in `Match` blocks holds for some connections only and is not looked at,
+but for `Match all`. Groups (AllowGroups, DenyGroups) are not followed.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import glob
 import re
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from gengfu_checks.local.small_file import read_small_text
@@ -16,10 +18,11 @@ MAX_FILES = 64
 MAX_DEPTH = 8
 MAX_LINES = 10_000
 _LINE = re.compile(r"\s*([A-Za-z]+)(?:\s*=\s*|\s+)(\S.*)")
-_LISTS = frozenset(("port", "listenaddress"))
+_LISTS = frozenset(("port", "listenaddress", "allowusers", "denyusers"))
+_BY_PASSWORD = frozenset(("password", "keyboard-interactive", "any"))
 
 Settings = Mapping[str, tuple[str, ...]]
-"""Keywords in lower case with their values; only `port` and `listenaddress` have more than one."""
+"""Keywords in lower case with their values; only those of lists have more than one."""
 
 
 def effective(printed: str) -> Settings:
@@ -39,7 +42,13 @@ def from_files(path: Path) -> Settings | None:
 
 
 def lets_in_by_password(settings: Settings) -> bool:
-    """Whether a password is enough to log in, asked for in either of the two ways."""
+    """Whether a password is enough to log in, asked for in either of the two ways.
+
+    Of the chains of AuthenticationMethods one has to ask for nothing else.
+    """
+    chains = _value(settings, "authenticationmethods", "any").split()
+    if not any({method.partition(":")[0] for method in chain.split(",")} <= _BY_PASSWORD for chain in chains):
+        return False
     if _value(settings, "passwordauthentication", "yes") == "yes":
         return True
     old_name = _value(settings, "challengeresponseauthentication", "yes")
@@ -50,7 +59,9 @@ def lets_in_by_password(settings: Settings) -> bool:
 def lets_in_root(settings: Settings) -> str:
     """`no`, `by_key` or `by_password`."""
     root = _value(settings, "permitrootlogin", "prohibit-password")
-    if root == "no":
+    allowed = _users(settings, "allowusers")
+    is_shut_out = "root" in _users(settings, "denyusers") or (allowed and not any(_may_be_root(u) for u in allowed))
+    if root == "no" or is_shut_out:
         return "no"
     return "by_password" if root == "yes" and lets_in_by_password(settings) else "by_key"
 
@@ -73,6 +84,15 @@ def _port_of(address: str) -> str:
     return port if colon and (host.endswith("]") or ":" not in host) else ""
 
 
+def _users(settings: Settings, keyword: str) -> list[str]:
+    return [user for value in settings.get(keyword, ()) for user in value.split()]
+
+
+def _may_be_root(pattern: str) -> bool:
+    """Whether an entry of AllowUsers lets root in from somewhere: `root@192.0.2.*`, `*`."""
+    return not pattern.startswith("!") and fnmatchcase("root", pattern.partition("@")[0])
+
+
 def _value(settings: Settings, keyword: str, default: str) -> str:
     return settings.get(keyword, (default,))[0].lower()
 
@@ -86,12 +106,15 @@ def _first(pairs: Iterator[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
 
 
 def _pairs(path: Path, folder: Path, depth: int, left: list[int]) -> Iterator[tuple[str, str]]:
-    """Keywords and values of a file in order, those of included files in their place; up to the first Match."""
+    """Keywords and values of a file in order, those of included files in their place; without what is in a Match."""
     left[0] -= 1
+    is_for_all = True
     for line in (read_small_text(path) or "").splitlines()[:MAX_LINES]:
         keyword, value = _pair(line)
         if keyword == "match":
-            return
+            is_for_all = value.lower() == "all"
+        if not is_for_all or keyword == "match":
+            continue
         if keyword != "include":
             yield keyword, value
             continue
