@@ -15,7 +15,7 @@ from gengfu_collector.fleet import inventory
 from gengfu_collector.gateway.authority import Authority
 from gengfu_collector.gateway.refusals import away_for
 from gengfu_collector.gateway.stream import StreamGateway
-from gengfu_collector.intake import audit, presence
+from gengfu_collector.intake import audit, presence, redelivery
 from gengfu_collector.intake.live import LiveAgent, LiveTable
 from gengfu_collector.intake.observe import silence
 from gengfu_collector.intake.pipeline import Intake
@@ -104,6 +104,7 @@ class Upkeep:
         await self._prune_all(partial(_prune, older_than_ms=oldest_ms))
         await self._prune_all(partial(_prune_changes, older_than_ms=now_ms - self._inventory_days * DAY_MS))
         await self._attempt(partial(_prune_shapes, older_than_ms=oldest_ms - SHAPES_OUTLIVE_REPORTS_MS))
+        await self._attempt(partial(_prune_renumbered, older_than_ms=oldest_ms))
 
     async def _prune_all(self, batch: Callable[[UnitOfWork], int]) -> None:
         more: int | None = 1
@@ -148,6 +149,10 @@ def _prune(work: UnitOfWork, older_than_ms: int) -> int:
 
 def _prune_changes(work: UnitOfWork, older_than_ms: int) -> int:
     return inventory.prune(work.connection, older_than_ms)
+
+
+def _prune_renumbered(work: UnitOfWork, older_than_ms: int) -> int:
+    return redelivery.prune(work.connection, older_than_ms)
 
 
 def _prune_shapes(work: UnitOfWork, older_than_ms: int) -> int:

@@ -19,6 +19,7 @@ from gengfu_collector.intake.inventory import take_in
 from gengfu_collector.intake.live import LiveTable
 from gengfu_collector.intake.observe import observe_run, record_history
 from gengfu_collector.intake.records import AgentRecord
+from gengfu_collector.intake.redelivery import ask_anew, comes_again
 from gengfu_collector.intake.room import MAX_SUBJECTS, has_room
 from gengfu_collector.intake.submission import Outcome, Receiver, Rejection, RejectionReason, Submission
 from gengfu_collector.intake.work import Memory, UnitOfWork
@@ -35,6 +36,8 @@ MAX_CHANGES_A_COMMIT = 10_000
 MAX_DEAD_LETTER_BYTES = 64 * 1024
 MAX_DETAIL_CHARACTERS = 500
 MAX_HOLES = 2_000
+DELIVERED_BEFORE = "delivered_before"
+"""Why a number will never come: what came under it has one already."""
 
 _log = logger(__name__)
 
@@ -248,6 +251,11 @@ def process(work: UnitOfWork, submission: Submission) -> None:
     if work.ledger(record, epoch).holds(seq):
         submission.outcome = _known_outcome(work, record, submission)
         return
+    if record.renumbers and comes_again(work, record, submission.data):
+        record_gaps(work, record, epoch, [(seq, seq)], DELIVERED_BEFORE)
+        _limit_holes(work, record, epoch)
+        submission.outcome = Outcome.DUPLICATE
+        return
     if submission.rejection is not None:
         _reject(work, record, submission, submission.rejection)
         return
@@ -325,14 +333,18 @@ def _reject(work: UnitOfWork, record: AgentRecord, submission: Submission, rejec
 def _known_outcome(work: UnitOfWork, record: AgentRecord, submission: Submission) -> Outcome:
     kept = work.stored_body(record, submission.epoch, submission.seq)
     if kept is not None:
-        return Outcome.DUPLICATE if kept == submission.data else Outcome.RENUMBER
+        return Outcome.DUPLICATE if kept == submission.data else _of_taken_number(work, record, submission)
     if _covers(work, rejected_report, record, submission, rejected_report.c.seq == submission.seq):
         return Outcome.REJECTED
     in_gap = (gap.c.first_seq <= submission.seq) & (gap.c.last_seq >= submission.seq)
     if _covers(work, gap, record, submission, in_gap):
-        return Outcome.RENUMBER
+        return _of_taken_number(work, record, submission)
     # Stored once, its bytes since removed by retention.
     return Outcome.DUPLICATE
+
+
+def _of_taken_number(work: UnitOfWork, record: AgentRecord, submission: Submission) -> Outcome:
+    return Outcome.RENUMBER if ask_anew(work, record, submission.data) else Outcome.DUPLICATE
 
 
 def _covers(

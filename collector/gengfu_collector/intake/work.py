@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, insert, select, text, update
+from sqlalchemy import Connection, Table, bindparam, exists, insert, select, text, update
 
 from gengfu_collector.errors import NotFound, StoreOutdated
 from gengfu_collector.faults.engine import step
@@ -25,6 +25,7 @@ from gengfu_collector.store.schema import (
     ledger,
     outbox,
     rejected_report,
+    renumbered,
     report,
     span,
     subject,
@@ -283,10 +284,15 @@ def _update_rows(connection: Connection, table: Table, rows_by_id: dict[int, dic
         connection.execute(statement.values({name: bindparam(name) for name in columns}), rows)
 
 
+_RENUMBERS = exists().where(renumbered.c.agent_id == agent.c.id).label("renumbers")
+
+
 def load_agent(connection: Connection, agent_id: int) -> AgentRecord:
     """Read one agent with its accounts, subjects, open faults and last tickets; raises NotFound."""
     row = connection.execute(
-        select(agent, asset.c.name, asset.c["class"], asset.c.labels).join(asset).where(agent.c.id == agent_id)
+        select(agent, asset.c.name, asset.c["class"], asset.c.labels, _RENUMBERS)
+        .join(asset)
+        .where(agent.c.id == agent_id)
     ).one_or_none()
     if row is None:
         raise NotFound(f"no agent with row id {agent_id}")
@@ -316,6 +322,7 @@ def load_agent(connection: Connection, agent_id: int) -> AgentRecord:
         ledgers=ledgers,
         checks=_load_checks(connection, row.asset_id, order),
         order_at_load=order,
+        renumbers=row.renumbers,
     )
 
 

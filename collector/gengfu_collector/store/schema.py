@@ -176,6 +176,16 @@ gap = Table(
     Column("recorded_at_ms", BigInteger, nullable=False),
 )
 
+renumbered = Table(
+    "renumbered",
+    metadata,
+    # Bodies whose numbers were taken, and which were asked for under another.
+    Column("agent_id", BigInteger, primary_key=True),
+    Column("digest", LargeBinary(32), primary_key=True),  # SHA-256
+    Column("came", Boolean, nullable=False),  # under another number
+    Column("noted_at_ms", BigInteger, nullable=False),
+)
+
 subject = Table(
     "subject",
     metadata,

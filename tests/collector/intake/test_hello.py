@@ -12,7 +12,8 @@ from intake_rig import AT_ONCE, NOW_MS, RULES, Rig, rig_on, run, submission
 from gengfu_checks.model import Status
 from gengfu_collector.intake.submission import Outcome
 from gengfu_collector.store.database import DATABASE_FILE, Database, open_database
-from gengfu_collector.store.schema import agent, fault, gap, ledger, ticket_event
+from gengfu_collector.store.schema import agent, fault, gap, ledger, report, ticket_event
+from gengfu_proto.convert.report import EncodedRun
 
 BAD = Status.CRITICAL
 
@@ -84,6 +85,47 @@ def test_an_old_copy_of_the_spool_gets_a_new_epoch_and_every_number_is_accounted
     assert rig.report(agent_id, 5, run("disk", BAD, value=99)) is Outcome.RENUMBER
     assert rig.report(agent_id, 1, run("disk", BAD, value=99), epoch=2) is Outcome.STORED
     assert (lost(rig), rig.unexplained()) == ([], 0)
+
+
+def put_back_under_taken_numbers(rig: Rig, agent_id: int) -> list[EncodedRun]:
+    """A copy of the spool from before number 3 goes on without its collector: 3 and 4 are given out again."""
+    rig.send(*(submission(agent_id, seq, run("disk", value=seq)) for seq in range(1, 6)))
+    return [run("disk", BAD, value=seq) for seq in (33, 44)]
+
+
+def test_a_copy_from_before_a_renumbering_delivers_nothing_for_the_second_time(rig: Rig, agent_id: int) -> None:
+    rig.hello(agent_id)
+    again = put_back_under_taken_numbers(rig, agent_id)
+    for epoch in (2, 3, 4):
+        assert rig.hello(agent_id, epoch=1, next_seq=5, held={1: ((3, 4),)}).epoch == epoch
+        taken = rig.send(*(submission(agent_id, seq, part) for seq, part in zip((3, 4), again, strict=True)))
+        if epoch == 2:
+            assert taken == [Outcome.RENUMBER] * 2
+            # Asked once more, as the answer was lost.
+            assert rig.report(agent_id, 3, again[0]) is Outcome.RENUMBER
+            renumbered = [submission(agent_id, seq, part, epoch=2) for seq, part in zip((1, 2), again, strict=True)]
+            assert rig.send(*renumbered) == [Outcome.STORED] * 2
+        else:
+            assert taken == [Outcome.DUPLICATE] * 2
+        rig.reopen()
+    assert rig.report(agent_id, 1, run("disk", value=55), epoch=4) is Outcome.STORED
+    assert len(rig.rows(report)) == 5 + 2 + 1
+    assert (len(rig.tickets()), lost(rig), rig.unexplained()) == (1, [], 0)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_what_came_under_one_new_number_has_no_effect_under_another(rig: Rig, agent_id: int, together: bool) -> None:
+    """The copy was made after its reports had got new numbers, and another copy has delivered them meanwhile."""
+    rig.hello(agent_id)
+    again = put_back_under_taken_numbers(rig, agent_id)
+    rig.hello(agent_id, epoch=1, next_seq=5)
+    rig.report(agent_id, 3, again[0])
+    rig.hello(agent_id, epoch=1, next_seq=5)
+    both = [submission(agent_id, seq, again[0], epoch=epoch, late=True) for epoch, seq in ((3, 1), (2, 1), (2, 1))]
+    outcomes = rig.send(*both) if together else [outcome for one in both for outcome in rig.send(one)]
+    assert outcomes == [Outcome.STORED, Outcome.DUPLICATE, Outcome.DUPLICATE]
+    assert len(rig.rows(report)) == 5 + 1
+    assert (lost(rig), rig.unexplained()) == ([(2, 1, 1, "delivered_before")], 0)
 
 
 def test_an_old_copy_of_the_database_is_caught_up_with_and_nothing_is_unexplained(tmp_path: Path) -> None:

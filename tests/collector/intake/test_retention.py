@@ -8,11 +8,11 @@ import pytest
 from intake_rig import HOUR_MS, NOW_MS, Rig, gap_submission, rig_on, run, submission
 
 from gengfu_checks.model import Status
-from gengfu_collector.intake import audit
+from gengfu_collector.intake import audit, redelivery
 from gengfu_collector.intake.audit import accounts, prune, prune_shapes
 from gengfu_collector.intake.submission import Outcome, Rejection, RejectionReason
 from gengfu_collector.store.database import Database
-from gengfu_collector.store.schema import ledger, report, shape
+from gengfu_collector.store.schema import ledger, renumbered, report, shape
 
 
 @pytest.fixture
@@ -75,6 +75,19 @@ def test_a_report_whose_bytes_are_gone_is_still_known(rig: Rig) -> None:
     prune_all(rig, NOW_MS + 1)
     assert rig.report(agent_id, 1, run("disk")) is Outcome.DUPLICATE
     assert (rig.rows(report), rig.unexplained()) == ([], 0)
+
+
+def test_what_was_noted_of_renumbered_reports_goes_with_them(rig: Rig) -> None:
+    agent_id = rig.enrol()
+    rig.hello(agent_id)
+    rig.report(agent_id, 1, run("disk"))
+    for value in (2, 3):
+        assert rig.report(agent_id, 1, run("disk", value=value)) is Outcome.RENUMBER
+    rig.now_ms += HOUR_MS
+    rig.report(agent_id, 2, run("disk", value=3))
+    assert rig.do(lambda work: redelivery.prune(work.connection, NOW_MS + 1)) == 1
+    assert [row["came"] for row in rig.rows(renumbered)] == [True]
+    assert rig.do(lambda work: redelivery.prune(work.connection, NOW_MS + HOUR_MS + 1)) == 1
 
 
 def test_reports_go_on_while_others_are_pruned(rig: Rig) -> None:
