@@ -61,6 +61,49 @@ ONE_ADDRESS = """table inet f2b { chain input { type filter hook input priority 
 }"""
 FORWARD_ONLY = """table inet fw { chain forward { type filter hook forward priority 0; policy drop; }
 }"""
+ALL_IN_AFTER_ALL = """table inet fw { chain in { type filter hook input priority 0; policy drop;
+  iif lo accept
+  tcp dport 23 drop
+  counter accept
+}
+}"""
+# As firewalld 1.3 (Debian 12) loads them with the zone `trusted` as its default, shortened.
+LIKE_FIREWALLD_TRUSTED = """table inet firewalld {
+  chain filter_INPUT { type filter hook input priority 10; policy accept;
+    ct state established,related accept
+    iifname "lo" accept
+    jump filter_INPUT_ZONES
+    reject with icmpx type admin-prohibited
+  }
+  chain filter_INPUT_ZONES { goto filter_IN_trusted
+  }
+  chain filter_IN_trusted { jump filter_IN_trusted_pre
+    accept
+  }
+  chain filter_IN_trusted_pre { tcp dport 23 drop
+  }
+}"""
+BY_MAP = """table inet fw {
+  chain in { type filter hook input priority 0; policy accept;
+    ct state vmap { established : accept, related : accept, invalid : drop, new : jump fresh }
+  }
+  chain fresh { tcp dport 22 accept
+    drop
+  }
+}"""
+BY_MAP_OF_OTHERS = """table inet fw { chain in { type filter hook input priority 0; policy accept;
+  ct state vmap { established : accept, invalid : drop }
+  tcp dport vmap { 22 : accept, 23 : drop }
+  iifname vmap { lo : drop }
+}
+}"""
+# As ufw 0.36.2 (Debian 12) loads them after `ufw default allow incoming`, shortened.
+UFW_LETS_IN = """-N not-local
+-A INPUT -i lo -j ACCEPT
+-A INPUT -j not-local
+-A not-local -m addrtype --dst-type LOCAL -j RETURN
+-A not-local -m addrtype --dst-type BROADCAST -j RETURN
+-A not-local -j DROP"""
 LOOP = """table inet fw {
   chain in { type filter hook input priority 0; policy accept;
     jump a
@@ -106,6 +149,7 @@ for kind, rules in json.load(sys.stdin):
     if kind.endswith("-legacy"):
         subprocess.run([kind, "-P", "INPUT", "ACCEPT"], check=True)
         subprocess.run([kind, "-F"], check=True)
+        subprocess.run([kind, "-X"], check=True)
 found.append(as_nobody())
 print(json.dumps(found))
 """
@@ -120,13 +164,25 @@ CASES = [
     ("nft", ONE_ADDRESS, OFF),
     ("nft", FORWARD_ONLY, OFF),
     ("nft", LOOP, OFF),
+    ("nft", ALL_IN_AFTER_ALL, OFF),
+    ("nft", LIKE_FIREWALLD_TRUSTED, OFF),
+    ("nft", BY_MAP, "ok"),
+    ("nft", BY_MAP_OF_OTHERS, OFF),
+    ("iptables", "-P INPUT DROP\n-A INPUT -j ACCEPT", OFF),
+    ("iptables", UFW_LETS_IN, OFF),
+    ("iptables", "-A INPUT -m comment --comment rest -j DROP", "ok"),
+    ("iptables-legacy", "-P INPUT DROP\n-A INPUT -i lo -j DROP\n-A INPUT -j ACCEPT", OFF),
+    ("iptables-legacy", "-P INPUT DROP\n-A INPUT -i eth1 -j ACCEPT", "ok"),
+    ("iptables-legacy", "-P INPUT DROP\n-A INPUT -i eth1 -j RETURN\n-A INPUT -m comment --comment rest -j DROP", "ok"),
+    ("iptables-legacy", UFW_LETS_IN, OFF),
     ("iptables", "-A INPUT -p tcp --dport 22 -j ACCEPT\n-A INPUT -j REJECT", "ok"),
     ("iptables", "-P INPUT DROP", "ok"),
-    ("ip6tables", "-A INPUT -i eth0 -j DROP", "ok"),
+    ("iptables", "-A INPUT -i eth0 -j DROP", "ok"),
+    ("ip6tables", "-A INPUT -i eth0 -j DROP", OFF),
     ("iptables", "-A INPUT -p tcp --dport 23 -j DROP", OFF),
     ("iptables-legacy", "-A INPUT -p tcp --dport 23 -j DROP", OFF),
     ("iptables-legacy", "-A INPUT -j DROP", "ok"),
-    ("ip6tables-legacy", "-P INPUT DROP", "ok"),
+    ("ip6tables-legacy", "-P INPUT DROP", OFF),
     ("ipv6", NEW_ONLY, OPEN),
     ("ipv6", POLICY_DROP, "ok"),
     ("ipv6", "", OFF),
@@ -161,7 +217,8 @@ def said(measurement: Measurement) -> tuple[str, float]:
     return measurement.problem.code if measurement.problem else "ok", measurement.metrics["active"]
 
 
-BOTH, FOUR, NEITHER = frozenset(("IPv4", "IPv6")), frozenset(("IPv4",)), frozenset[str]()
+FOUR, SIX = frozenset(("IPv4",)), frozenset(("IPv6",))
+BOTH, NEITHER = FOUR | SIX, frozenset[str]()
 
 
 @pytest.mark.parametrize(
@@ -174,6 +231,9 @@ BOTH, FOUR, NEITHER = frozenset(("IPv4", "IPv6")), frozenset(("IPv4",)), frozens
         (FOUR, "ufw", True, True, ("firewall.ipv6_open", 0.0)),
         (FOUR, "", True, False, ("firewall.ipv6_open", 0.0)),
         (BOTH, "", True, True, ("ok", 1.0)),
+        (SIX, "", True, True, ("firewall.off", 0.0)),
+        (SIX, "ufw", False, True, ("firewall.not_loaded", 0.0)),
+        (NEITHER, "", True, False, ("ok", 0.0)),
     ],
 )
 def test_linux(
@@ -300,7 +360,20 @@ JSON = st.recursive(
         st.lists(inner, max_size=4),
         st.dictionaries(
             st.sampled_from(
-                ["nftables", "chain", "rule", "hook", "type", "family", "table", "expr", "jump", "match", "left"]
+                [
+                    "nftables",
+                    "chain",
+                    "rule",
+                    "hook",
+                    "type",
+                    "family",
+                    "table",
+                    "expr",
+                    "jump",
+                    "match",
+                    "left",
+                    "vmap",
+                ]
             ),
             inner,
             max_size=4,

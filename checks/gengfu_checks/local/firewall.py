@@ -88,11 +88,11 @@ def judge_linux(filtered: frozenset[str], linux: Linux, required: bool) -> Measu
     """
     facts: dict[str, Fact] = {"manager": linux.manager} if linux.manager else {}
     wanted = frozenset((IPV4, IPV6)) if linux.has_ipv6 else frozenset((IPV4,))
-    metrics = {"active": float(wanted <= filtered or (bool(filtered) and not linux.has_ipv6))}
+    metrics = {"active": float(wanted <= filtered)}
     problem = None
-    if not filtered and linux.manager:
+    if IPV4 not in filtered and linux.manager:
         problem = Problem(Status.CRITICAL, NOT_LOADED)
-    elif not filtered and required:
+    elif IPV4 not in filtered and required:
         problem = Problem(Status.WARNING, OFF)
     elif filtered == {IPV4} and linux.has_ipv6:
         problem = Problem(Status.WARNING, IPV6_OPEN)
@@ -143,8 +143,9 @@ def _nft_filtered(nft: str | None, within_s: float) -> frozenset[str]:
     for table in sorted(tables, key=lambda table: not table.drops):
         if table.protocols <= filtered:
             continue
-        argv = [nft, "-j", "list", "table", table.family, table.name]
-        if table.drops or table_refuses(run_json(argv, within_s / 4, max_bytes=MAX_RULES_BYTES)):
+        # Without the elements of named sets, of which there may be a hundred thousand.
+        argv = [nft, "-j", "--terse", "list", "table", table.family, table.name]
+        if table_refuses(run_json(argv, within_s / 4, max_bytes=MAX_RULES_BYTES)):
             filtered |= table.protocols
     return filtered
 

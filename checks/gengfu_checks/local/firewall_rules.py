@@ -1,14 +1,17 @@
 """Do the rules of the kernel's packet filter keep unwanted packets out? Pure functions on what nft and iptables print.
 
 Sources: libnftables-json(5), iptables-save(8). Input counts as filtered when what no rule lets in is dropped: by the
-policy of a chain at the hook `input`, or by a rule that drops everything (of an interface, or every new connection). A
-rule against one address, port or broken connection, as fail2ban sets them, is no such filter.
+policy of a chain at the hook `input`, or by a rule that drops everything (of an interface, or every new connection),
+and no rule before that accepts everything. A rule against one address, port or broken connection, as fail2ban sets
+them, is no such filter.
 """
 
 from __future__ import annotations
 
+import enum
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +24,13 @@ _NAME = re.compile(r"[A-Za-z0-9_./\\-]{1,128}")
 # What a rule may ask for and still be one for everything: the interface, the family, or that a connection is new.
 _WIDE_META = frozenset(("iif", "iifname", "iifgroup", "iiftype", "nfproto", "protocol"))
 _WITHOUT_EFFECT = frozenset(("counter", "limit", "log", "nflog"))
-_REFUSALS = ("DROP", "REJECT")
-_REFUSED = "refused!"  # no chain can have this name
+_LEGACY_VERDICTS = {"ACCEPT": "accept", "DROP": "drop", "REJECT": "drop", "RETURN": "return"}
+_ADDRESS_TYPE = "addrtype"
+_COMMENT = {"type": "match", "name": "comment"}
+_LEGACY_IDLE = (("-m", "comment"), ("-m", _ADDRESS_TYPE))
+_MAX_DEPTH = 16
+"""How deep the kernel lets chains call each other."""
+_Rules = Mapping[str, Sequence[Sequence[Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +67,19 @@ def table_refuses(listing: Any) -> bool:
         expressions = rule.get("expr")
         rules.setdefault(_text(rule, "chain"), []).append(expressions if isinstance(expressions, list) else [])
     inputs = [chain for chain in chains if _is_input(chain)]
-    if any(chain.get("policy") == "drop" for chain in inputs):
-        return True
-    return _refuses((_text(chain, "name") for chain in inputs), rules)
+    return any(_refuses(_text(chain, "name"), rules, chain.get("policy") == "drop") for chain in inputs)
 
 
 def legacy_refuses(saved: str) -> bool:
     """Whether the table `filter` refuses what it does not let in, by the output of `iptables-legacy-save`."""
     rules: dict[str, list[Sequence[Any]]] = {}
+    drops = False
     for line in saved.splitlines():
-        words = line.split()
-        if words[:1] == [":INPUT"] and words[1:2] == ["DROP"]:
-            return True
+        words = _words(line)
+        drops = drops or words[:2] == [":INPUT", "DROP"]
         if words[:1] == ["-A"] and len(words) > 2:
             rules.setdefault(words[1], []).append(_legacy_rule(words[2:]))
-    return _refuses(["INPUT"], rules)
+    return _refuses("INPUT", rules, drops)
 
 
 def _legacy_rule(words: Sequence[str]) -> list[dict[str, Any]]:
@@ -85,44 +91,125 @@ def _legacy_rule(words: Sequence[str]) -> list[dict[str, Any]]:
         option = next(rest, "") if word == "!" else word
         value = next(rest, "")
         if option in ("-j", "-g"):
-            expressions.append({"drop": None} if value in _REFUSALS else {"jump": {"target": value}})
+            target = {"jump" if option == "-j" else "goto": {"target": value}}
+            expressions.append({_LEGACY_VERDICTS[value]: None} if value in _LEGACY_VERDICTS else target)
         elif option == "-i":
             expressions.append({"match": {"op": operator, "left": {"meta": {"key": "iifname"}}, "right": value}})
-        elif option != "--reject-with":
+        elif (option, value) == ("--dst-type", "LOCAL"):
+            expressions.append({"xt": {"type": "match", "name": _ADDRESS_TYPE}})
+        elif (option, value) not in _LEGACY_IDLE and option not in ("--comment", "--reject-with"):
             return []
     return expressions
 
 
-def _refuses(starts: Iterable[str], rules: Mapping[str, Sequence[Sequence[Any]]]) -> bool:
-    """Whether a packet that no rule fits is refused in these chains, or in those that it is sent to from them."""
-    todo = list(starts)
-    seen = set(todo)
-    while todo:
-        for expressions in rules.get(todo.pop(), ()):
-            verdict = _wide_verdict(expressions)
-            if verdict == _REFUSED:
-                return True
-            if verdict and verdict not in seen:
-                seen.add(verdict)
-                todo.append(verdict)
-    return False
+def _words(line: str) -> list[str]:
+    try:
+        return shlex.split(line)
+    except ValueError:  # an open quote
+        return []
 
 
-def _wide_verdict(expressions: Sequence[Any]) -> str:
-    """What a rule does with every packet: refuse it, send it to the chain of this name, or "" (it has a condition)."""
+class _Fate(enum.Enum):
+    """What becomes of a packet that no narrower rule fits."""
+
+    REFUSED = enum.auto()
+    ACCEPTED = enum.auto()
+    UNDECIDED = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """What a rule does: `drop`, `accept`, `return`, `jump` or `goto`; "" for what is none of these."""
+
+    kind: str
+    target: str = ""
+
+
+def _refuses(start: str, rules: _Rules, drops: bool) -> bool:
+    """Whether a chain at the hook refuses a packet that no rule fits; `drops` is its policy."""
+    fate = _fate(start, rules, {}, _MAX_DEPTH)
+    return fate is _Fate.REFUSED or (drops and fate is _Fate.UNDECIDED)
+
+
+def _fate(chain: str, rules: _Rules, known: dict[str, _Fate], depth: int) -> _Fate:
+    """The fate in a chain, and in those that it sends packets to, in the order of the rules."""
+    if chain in known or depth == 0:
+        return known.get(chain, _Fate.UNDECIDED)
+    known[chain] = _Fate.UNDECIDED  # a chain that calls itself
+    for expressions in rules.get(chain, ()):
+        is_for_all, verdicts = _wide_verdicts(expressions)
+        for verdict in verdicts:
+            fate = _fate_of(verdict, rules, known, depth)
+            if fate is _Fate.REFUSED or (is_for_all and fate is _Fate.ACCEPTED):
+                known[chain] = fate
+                return fate
+            if is_for_all and verdict.kind in ("return", "goto"):
+                return _Fate.UNDECIDED
+    return _Fate.UNDECIDED
+
+
+def _fate_of(verdict: _Verdict, rules: _Rules, known: dict[str, _Fate], depth: int) -> _Fate:
+    if verdict.kind == "drop":
+        return _Fate.REFUSED
+    if verdict.kind == "accept":
+        return _Fate.ACCEPTED
+    return _fate(verdict.target, rules, known, depth - 1) if verdict.target else _Fate.UNDECIDED
+
+
+def _wide_verdicts(expressions: Sequence[Any]) -> tuple[bool, list[_Verdict]]:
+    """What a rule does with packets of every kind, and whether with all of them; nothing when it has a condition.
+
+    One that is for an interface, or limited in number, is wide enough to refuse and not to accept. One that asks for a
+    kind of address counts when it lets packets return: ufw does so with those for this machine before it drops others.
+    """
+    is_for_all, of_address = True, False
     for expression in expressions:
         if not isinstance(expression, dict) or len(expression) != 1:
-            return ""
+            return False, []
         kind, value = next(iter(expression.items()))
-        if kind in ("drop", "reject"):
-            return _REFUSED
-        if kind == "xt" and isinstance(value, dict):
-            return _REFUSED if value.get("type") == "target" and value.get("name") in _REFUSALS else ""
-        if kind in ("jump", "goto") and isinstance(value, dict):
-            return _text(value, "target")
-        if kind not in _WITHOUT_EFFECT and not (kind == "match" and _is_wide(value)):
-            return ""
-    return ""
+        if kind == "vmap":
+            return False, _mapped(value)
+        verdict = _verdict(kind, value)
+        if verdict is not None:
+            return is_for_all, [] if of_address and verdict.kind != "return" else [verdict]
+        if _asks_for_address_type(kind, value):
+            of_address = True
+        elif kind == "match" and _is_wide(value):
+            is_for_all = is_for_all and "ct" in value["left"]
+        elif kind in _WITHOUT_EFFECT or (kind == "xt" and value == _COMMENT):
+            is_for_all = is_for_all and kind != "limit"
+        else:
+            return False, []
+    return False, []
+
+
+def _asks_for_address_type(kind: str, value: Any) -> bool:
+    if kind == "xt":
+        return isinstance(value, dict) and value.get("name") == _ADDRESS_TYPE
+    left = value.get("left") if kind == "match" and isinstance(value, dict) else None
+    return isinstance(left, dict) and "fib" in left and value.get("right") == "local"
+
+
+def _verdict(kind: str, value: Any) -> _Verdict | None:
+    if kind == "xt" and isinstance(value, dict) and value.get("type") == "target":
+        return _Verdict(_LEGACY_VERDICTS.get(_text(value, "name"), ""))
+    if kind in ("jump", "goto") and isinstance(value, dict):
+        return _Verdict(kind, _text(value, "target"))
+    return _Verdict("drop" if kind == "reject" else kind) if kind in ("drop", "reject", "accept", "return") else None
+
+
+def _mapped(vmap: Any) -> list[_Verdict]:
+    """What a map does with packets of every kind: `ct state vmap { new : jump in }`, `iifname vmap { eth0 : drop }`."""
+    data = vmap.get("data") if isinstance(vmap, dict) else None
+    pairs = data.get("set") if isinstance(data, dict) else None
+    verdicts = []
+    for pair in pairs if isinstance(pairs, list) else []:
+        if not isinstance(pair, list) or len(pair) != 2 or not isinstance(pair[1], dict) or len(pair[1]) != 1:
+            continue
+        verdict = _verdict(*next(iter(pair[1].items())))
+        if verdict is not None and _is_wide({"op": "==", "left": vmap.get("key"), "right": pair[0]}):
+            verdicts.append(verdict)
+    return verdicts
 
 
 def _is_wide(match: Any) -> bool:
