@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from weakref import WeakValueDictionary
 
 from gengfu_checks.model import MetricType
 from gengfu_collector.intake.live import LiveAgent, LiveRun, LiveTable
@@ -21,9 +22,11 @@ from gengfu_collector.metrics.layout import (
     FINDING_STATUS,
     LAST_MEASURED,
     Family,
+    Form,
     Layout,
     LayoutKey,
-    build_layout,
+    build_form,
+    form_key,
     is_too_large,
     layout_key,
 )
@@ -78,6 +81,8 @@ class Exposition:
         self._agents: dict[int, _ShownAgent] = {}
         self._families: dict[str, Family] = {}
         self._layouts: dict[LayoutKey, tuple[Layout, int]] = {}
+        # Those that a layout has: its families are counted by the layouts.
+        self._forms: WeakValueDictionary[LayoutKey, Form] = WeakValueDictionary()
         self._changing = asyncio.Lock()
 
     async def everything(self) -> list[FamilyText]:
@@ -152,13 +157,20 @@ class Exposition:
         key = layout_key(shape)
         layout, users = self._layouts.get(key, (None, 0))
         if layout is None:
-            if is_too_large(shape):
-                self._hide("too_many_series", shape.kind)
-            layout = build_layout(key, shape, self._measured_family, self._family)
+            layout = self._form(shape).layout(key, shape)
             for family in layout.families:
                 family.users += 1
         self._layouts[key] = (layout, users + 1)
         return layout
+
+    def _form(self, shape: Shape) -> Form:
+        key = form_key(shape)
+        form = self._forms.get(key)
+        if form is None:
+            if is_too_large(shape):
+                self._hide("too_many_series", shape.kind)
+            form = self._forms[key] = build_form(shape, self._measured_family, self._family)
+        return form
 
     def _hide(self, reason: str, kind: str) -> None:
         self._hidden.inc(reason)

@@ -1,7 +1,8 @@
 """How runs of one shape are written: everything but the numbers and the asset, prepared once. Pure.
 
-A template holds the lines of all families of a run. Filling it takes a handful of calls for the whole run, whatever
-its size: `%` for the numbers, one replacement for the asset's labels, one split into families.
+Shapes that differ only in names have one form; a layout is a form with the names put in. Its template holds the lines
+of all families of a run. Filling it takes a handful of calls for the whole run, whatever its size: `%` for the numbers,
+one replacement for the asset's labels, one split into families.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from operator import itemgetter
 from typing import Any
 
 from gengfu_checks.model import MetricType, Status
-from gengfu_collector.metrics.text import label_text
+from gengfu_collector.metrics.text import escape_label_value, label_text
 from gengfu_proto.convert.report import FindingShape, Shape
 
 MAX_SERIES_A_RUN = 10_000
@@ -25,6 +26,7 @@ LAST_MEASURED = "gengfu_check_last_measured_timestamp_seconds"
 # Label values hold no control characters (see escape_label_value), so these marks cannot be confused.
 _FAMILY_END = "\0"
 _ASSET = "\1"
+_NAMES = "\2"
 
 LayoutKey = tuple[Any, ...]
 
@@ -44,18 +46,39 @@ class Family:
     lines: dict[object, bytes] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class Form:
+    """What layouts have in common whose shapes differ only in names: of the check, its target and its items."""
+
+    families: tuple[Family, ...]
+    order: Callable[[Sequence[float]], Any]
+    _pieces: Sequence[str]
+    _names: Callable[[Sequence[str]], Any]
+
+    def layout(self, key: LayoutKey, shape: Shape) -> Layout:
+        """The layout of a shape with this form, and its key."""
+        pieces = [*self._pieces]
+        # One name more than are used, so that there are always several.
+        pieces[1::2] = self._names(_labels(shape))[1:]
+        return Layout(key, self, "".join(pieces))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Layout:
-    """`families` are those of a run, in the order in which `write` gives their lines."""
+    """Of the runs of one shape."""
 
     key: LayoutKey
-    families: tuple[Family, ...]
+    _form: Form
     _template: str
-    _order: Callable[[Sequence[float]], Any]
+
+    @property
+    def families(self) -> tuple[Family, ...]:
+        """Those of a run, in the order in which `write` gives their lines."""
+        return self._form.families
 
     def write(self, values: Sequence[float], measured_at_ms: int, asset_labels: str) -> list[bytes]:
         """The lines of a run, by family. `values` are in the order of the shape."""
-        text: str = self._template % self._order((*values, measured_at_ms / 1000))
+        text: str = self._template % self._form.order((*values, measured_at_ms / 1000))
         lines = text.replace(_ASSET, asset_labels).replace(".0\n", "\n")
         return lines.encode().split(_FAMILY_END.encode())
 
@@ -63,9 +86,14 @@ class Layout:
 def layout_key(shape: Shape) -> LayoutKey:
     """Shapes with equal keys have equal layouts: facts and breaches are not shown."""
     # Made of plain values alone, which the garbage collector need not follow.
-    findings = tuple((part.item, int(part.status), part.code, part.metrics) for part in shape.findings)
-    counters = tuple(name for name, kind in shape.metric_types.items() if kind is MetricType.COUNTER)
-    return shape.check, shape.kind, shape.target, findings, counters
+    return shape.check, shape.target, tuple([part.item for part in shape.findings]), form_key(shape)
+
+
+def form_key(shape: Shape) -> LayoutKey:
+    """Shapes with equal keys have the same form."""
+    findings = tuple([(int(part.status), part.code, part.metrics) for part in shape.findings])
+    counters = tuple([name for name, kind in shape.metric_types.items() if kind is MetricType.COUNTER])
+    return shape.kind, findings, counters
 
 
 def is_too_large(shape: Shape) -> bool:
@@ -73,13 +101,12 @@ def is_too_large(shape: Shape) -> bool:
     return shape.value_count + 2 * len(shape.findings) > MAX_SERIES_A_RUN
 
 
-def build_layout(
-    key: LayoutKey,
+def build_form(
     shape: Shape,
     measured: Callable[[str, str, MetricType], Family | None],
     built_in: Callable[[str], Family],
-) -> Layout:
-    """The layout of a shape and its key; of a shape that is too large only when it was measured.
+) -> Form:
+    """The form of a shape; of a shape that is too large only when it was measured.
 
     `measured(kind, metric, type)` gives the family of a metric, or None when it may not be shown; `built_in(name)` one
     of those of this module.
@@ -88,8 +115,8 @@ def build_layout(
     lines: dict[Family, list[str]] = {}
     positions: dict[Family, list[int]] = {}
     position = 0
-    for part in () if is_too_large(shape) else shape.findings:
-        labels = _labels(shape, part.item)
+    for number, part in enumerate(() if is_too_large(shape) else shape.findings):
+        labels = f"{_NAMES}{number}{_NAMES}"
         for name in part.metrics:
             family = family_of(name)
             if family is not None:
@@ -99,13 +126,14 @@ def build_layout(
         for name, line in _verdict(part, labels):
             lines.setdefault(built_in(name), []).append(line)
     last = built_in(LAST_MEASURED)
-    lines[last] = [f"{LAST_MEASURED}{{{_labels(shape)}}} %r\n"]
+    lines[last] = [f"{LAST_MEASURED}{{{_NAMES}{len(shape.findings)}{_NAMES}}} %r\n"]
     positions[last] = [shape.value_count]
-    return Layout(
-        key=key,
+    pieces = _FAMILY_END.join("".join(part) for part in lines.values()).split(_NAMES)
+    return Form(
         families=tuple(lines),
-        _template=_FAMILY_END.join("".join(part) for part in lines.values()),
-        _order=itemgetter(*(position for family in lines for position in positions.get(family, ()))),
+        order=itemgetter(*(position for family in lines for position in positions.get(family, ()))),
+        _pieces=pieces,
+        _names=itemgetter(0, *map(int, pieces[1::2])),
     )
 
 
@@ -116,6 +144,9 @@ def _verdict(part: FindingShape, labels: str) -> list[tuple[str, str]]:
     return lines
 
 
-def _labels(shape: Shape, item: str = "") -> str:
-    text = label_text({"check": shape.check, "item": item, "target": shape.target})
-    return f"{_ASSET},{text}".replace("%", "%%")
+def _labels(shape: Shape) -> list[str]:
+    """The labels of every finding, and at the end those of the run."""
+    before = f"{_ASSET},{label_text({'check': shape.check})}".replace("%", "%%")
+    after = f",{label_text({'target': shape.target})}".replace("%", "%%") if shape.target else ""
+    items = [f',item="{escape_label_value(part.item)}"' if part.item else "" for part in shape.findings]
+    return [f"{before}{item.replace('%', '%%')}{after}" for item in (*items, "")]
