@@ -18,7 +18,7 @@ from gengfu_agent.verdict import Unknown, findings_of_run
 from gengfu_checks import guide, registry
 from gengfu_checks.codes import CHECK_NOT_USABLE
 from gengfu_checks.errors import CheckError, ExtraMissing
-from gengfu_checks.guide import text
+from gengfu_checks.guide import text, words
 from gengfu_checks.model import OK_CODE, CheckKind, Finding, Status
 from gengfu_checks.settings import parse_assignment, resolve_settings, resolve_thresholds
 from gengfu_proto.text import json_lines
@@ -98,7 +98,9 @@ def _shown(result: RunResult, language: str) -> Iterator[str]:
     headings = [word("status", language), *([word("item", language)] if with_items else []), word("finding", language)]
     cells = [[word(f.status.word, language), *([text.clean(f.item)] if with_items else [])] for f in findings]
     columns = table.room_for_last([headings[:-1], *cells], table.terminal_columns())
-    rows = [(row, _described(f, columns, language)) for row, f in zip(cells, findings, strict=True)]
+    rows = [
+        (row, _described(f, result.check.kind.name, columns, language)) for row, f in zip(cells, findings, strict=True)
+    ]
     statuses = {row[0]: finding.status for row, finding in zip(cells, findings, strict=True)}
     for line in table.table(headings, rows):
         first = line.split(" ", 1)[0]
@@ -107,15 +109,17 @@ def _shown(result: RunResult, language: str) -> Iterator[str]:
     yield from _remedies(findings, language)
 
 
-def _described(finding: Finding, columns: int, language: str) -> list[str]:
+def _described(finding: Finding, kind: str, columns: int, language: str) -> list[str]:
     """Lines that tell one finding."""
     lines: list[str] = []
     if finding.code != OK_CODE:
         title = guide.article(finding.code).text(language).title
         limit, metric = (finding.breach.limit, finding.breach.metric) if finding.breach else (None, "")
-        summary = guide.summary(finding.code, language, "", finding.facts, finding.metrics, limit, metric=metric)
-        lines += table.wrap([title, summary], columns, "：" if language == "zh" else ": ")
-    more = table.details(finding.metrics, finding.facts if finding.code == OK_CODE else {}, language)
+        summary = guide.summary(
+            finding.code, language, "", finding.facts, finding.metrics, limit, metric=metric, check=kind
+        )
+        lines += table.wrap(list(dict.fromkeys((title, summary))), columns, "：" if language == "zh" else ": ")
+    more = words.details(kind, finding.metrics, finding.facts if finding.code == OK_CODE else {}, language)
     lines += table.wrap(more, columns, _SEPARATOR)
     return lines or [word("nothing", language)]
 

@@ -1,4 +1,4 @@
-"""Plain text tables and numbers as people read them. Pure, but for asking whether a terminal is there."""
+"""Plain text tables. Pure, but for asking whether a terminal is there."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import os
 import shutil
 import sys
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
-from gengfu_checks.guide import text
-from gengfu_checks.model import Fact, Status
+from gengfu_checks.model import Status
 
 PIPE_COLUMNS = 120
 LEAST_COLUMNS = 60
@@ -17,40 +16,6 @@ MOST_COLUMNS = 160
 
 _GAP = "  "
 _COLOURS = {Status.OK: "32", Status.WARNING: "33", Status.CRITICAL: "1;31", Status.UNKNOWN: "35"}
-_UNITS = (
-    ("_bytes_total", text.byte_size),
-    ("_seconds_total", text.duration),
-    ("_total", text.number),
-    ("_bytes_per_second", lambda value, language: f"{text.byte_size(value, language)}/s"),
-    ("_per_second", lambda value, language: f"{text.number(value, language)}/s"),
-    ("_bytes", text.byte_size),
-    ("_ratio", text.percent),
-    ("_seconds", text.duration),
-)
-
-
-def human(name: str, value: float, language: str) -> str:
-    """A metric as people read it, by the unit in its name: used_ratio 0.934 -> "used 93.4%"."""
-    for suffix, shown in _UNITS:
-        if name.endswith(suffix):
-            return f"{name.removesuffix(suffix).replace('_', ' ')} {shown(value, language)}"
-    return f"{name.replace('_', ' ')} {text.number(value, language)}"
-
-
-def human_fact(name: str, value: Fact, language: str) -> str:
-    """A fact as people read it."""
-    if isinstance(value, bool):
-        return f"{name.replace('_', ' ')} {'yes' if value else 'no'}"
-    shown = text.clean(value) if isinstance(value, str) else text.number(value, language)
-    return f"{name.replace('_', ' ')} {shown}"
-
-
-def details(metrics: Mapping[str, float], facts: Mapping[str, Fact], language: str) -> list[str]:
-    """Metrics, then facts, one text each; of a fact in two languages (`title_zh`, `title_en`) the reader's."""
-    other, own = ("_en", "_zh") if language == "zh" else ("_zh", "_en")
-    return [human(name, value, language) for name, value in metrics.items()] + [
-        human_fact(name.removesuffix(own), value, language) for name, value in facts.items() if not name.endswith(other)
-    ]
 
 
 def width(line: str) -> int:

@@ -20,27 +20,24 @@ An article lives in the file named after the part of its code before the dot (`d
 
 A part of a summary in square brackets is left out when a value inside it is missing (the item "" and the limit of a
 problem without threshold are); elsewhere a missing value shows as `?`. Beside its metrics and declared facts a summary
-may use {item}, {limit}, {code}, {metric} (name of the breached one) and {value} (of that one). A text of somebody's own
-comes as two facts, `reason_zh` and `reason_en`, and is shown as {reason}. Formats: `guide.text`.
+may use {item}, {limit}, {code}, {metric} (title of the breached one), {value} and {bound} (of that one, and its limit,
+both in its unit). A text of somebody's own comes as two facts, `reason_zh` and `reason_en`, and is shown as {reason}.
+Formats: `guide.text`; what metrics and facts are called: `guide.words`.
 """
 
 from __future__ import annotations
 
 import enum
 import functools
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from gengfu_checks.guide import text
+from gengfu_checks.guide import files, text, words
 from gengfu_checks.model import CODE_PATTERN, Fact
 
 LANGUAGES = ("zh", "en")
 
-_FOLDER = Path(__file__).parent
-_COMMON = "common"
 _ANY_OTHER_CODE = "*"
 
 
@@ -82,7 +79,7 @@ class Article:
 def article(code: str) -> Article:
     """The article of a code. A code that is not in the guide (a third party's) gets one that says so."""
     found = _file(_file_of(code)).get(code)
-    return found or _file(_COMMON)[_ANY_OTHER_CODE]
+    return found or _file(files.COMMON)[_ANY_OTHER_CODE]
 
 
 def summary(
@@ -94,17 +91,23 @@ def summary(
     limit: float | None,
     *,
     metric: str = "",
+    check: str = "",
 ) -> str:
     """One line that tells a finding to people; never raises and never holds control characters.
 
-    `limit` and `metric` are those of the finding's breach, if it has one. Everything but the templates is hostile:
-    values are cleaned and bounded, names that fit nothing are ignored. A metric hides a fact of the same name.
+    `limit` and `metric` are those of the finding's breach, if it has one; `check` is the name of its check, which tells
+    the kind where the code does not. Everything but the templates is hostile: values are cleaned and bounded, names
+    that fit nothing are ignored. A metric hides a fact of the same name.
     """
     language = "zh" if _is_chinese(language) else "en"
+    kind = words.kind_of(code, check)
     own = {name[:-3]: value for name, value in facts.items() if name.endswith(f"_{language}")}
-    values: dict[str, object] = {**own, **facts, **metrics, "item": item, "code": code}
+    told = {name: words.fact_value(kind, name, value, language) for name, value in facts.items()}
+    values: dict[str, object] = {**own, **told, **metrics, "item": item, "code": code}
     if metric:
-        values |= {"metric": metric, "value": metrics.get(metric)}
+        values["metric"] = words.metric_title(kind, metric, language)
+        for name, number in (("value", metrics.get(metric)), ("bound", limit)):
+            values[name] = None if number is None else words.metric_value(kind, metric, number, language)
     if limit is not None:
         values["limit"] = limit
     return text.render(article(code).text(language).summary, values, language)
@@ -112,7 +115,7 @@ def summary(
 
 def codes() -> set[str]:
     """Every code that has an article of its own."""
-    return {code for name in _file_names() for code in _file(name)} - {_ANY_OTHER_CODE}
+    return {code for name in files.names() for code in _file(name)} - {_ANY_OTHER_CODE}
 
 
 def _is_chinese(language: str) -> bool:
@@ -122,21 +125,14 @@ def _is_chinese(language: str) -> bool:
 def _file_of(code: str) -> str:
     if CODE_PATTERN.fullmatch(code):
         prefix = code.partition(".")[0]
-        if prefix in _file_names():
+        if prefix in files.names():
             return prefix
-    return _COMMON
-
-
-@functools.cache
-def _file_names() -> frozenset[str]:
-    return frozenset(path.stem for path in _FOLDER.glob("*.toml"))
+    return files.COMMON
 
 
 @functools.cache
 def _file(name: str) -> dict[str, Article]:
-    with (_FOLDER / f"{name}.toml").open("rb") as stream:
-        tables = tomllib.load(stream)
-    return {code: _article(code, table) for code, table in tables.items()}
+    return {code: _article(code, table) for code, table in files.tables(name).items() if code not in files.WORDS}
 
 
 def _article(code: str, table: dict[str, Any]) -> Article:

@@ -1,8 +1,7 @@
 """Templates of one line and the formats of their values. Pure; built for hostile values.
 
-A placeholder is `{name}` or `{name:format}`. Formats: `percent` (of a ratio), `bytes`, `duration` (of seconds),
-`number`; without one, texts stand as they are (cleaned), numbers as `number`, booleans as yes or no. A part in square
-brackets is left out when one of its values is missing.
+A placeholder is `{name}` or `{name:format}`, with one of `FORMATS`; without one, texts stand as they are (cleaned),
+numbers as `number`, booleans as yes or no. A part in square brackets is left out when one of its values is missing.
 """
 
 from __future__ import annotations
@@ -17,9 +16,11 @@ MAX_VALUE_CHARS = 120
 MAX_LINE_CHARS = 400
 
 MISSING = "?"
-PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)(?::([a-z]+))?\}")
+PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)(?::([a-z_]+))?\}")
 
 _PART = re.compile(r"\[([^\[\]]*)\]|([^\[\]]+)")
+_YES_NO = {"zh": ("否", "是"), "en": ("no", "yes")}
+_DECIMAL_UNITS = ("", "k", "M", "G", "T")
 _BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _DURATION_UNITS = (("d", " 天", 86400), ("h", " 小时", 3600), ("min", " 分钟", 60), ("s", " 秒", 1))
 
@@ -32,6 +33,11 @@ def render(template: str, values: Mapping[str, object], language: str) -> str:
         if complete or plain:
             pieces.append(piece)
     return clean("".join(pieces), MAX_LINE_CHARS)
+
+
+def show(value: object, format_name: str, language: str) -> str:
+    """One value by a format; texts are cleaned, and what cannot be shown is `?`."""
+    return _shown(value, format_name, language) or MISSING
 
 
 def clean(value: str, max_chars: int = MAX_VALUE_CHARS) -> str:
@@ -79,12 +85,34 @@ def number(value: float, _language: str) -> str:
     return _digits(value)
 
 
+def yes_no(value: float, language: str) -> str:
+    """1.0 -> yes."""
+    return _YES_NO[language][value != 0]
+
+
+def bit_rate(value: float, _language: str) -> str:
+    """Bits per second: 1e9 -> 1 Gbit/s."""
+    return f"{_decimal(value)}bit/s"
+
+
 FORMATS: Mapping[str, Callable[[float, str], str]] = {
     "percent": percent,
     "bytes": byte_size,
     "duration": duration,
     "number": number,
+    "yesno": yes_no,
+    "rate": lambda value, _: f"{_digits(value)}/s",
+    "byte_rate": lambda value, language: f"{byte_size(value, language)}/s",
+    "bit_rate": bit_rate,
+    "line_rate": lambda value, language: bit_rate(value * 8, language),
+    "hertz": lambda value, _: f"{_decimal(value)}Hz",
+    "celsius": lambda value, _: f"{_digits(value)} °C",
+    "dbm": lambda value, _: f"{_digits(value)} dBm",
+    "rpm": lambda value, language: f"{_digits(value)} {'转/分' if language == 'zh' else 'rpm'}",
 }
+"""By name: of a ratio, of bytes, of seconds, of any number, of 0 or 1, of something, bytes, bits or bytes (shown as
+bits: the speed of a line) per second, of hertz, of degrees Celsius, of dBm, of rotations per minute.
+"""
 
 
 @functools.cache
@@ -108,7 +136,7 @@ def _shown(value: object, format_name: str, language: str) -> str:
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, bool):
-        return {"zh": ("否", "是")}.get(language, ("no", "yes"))[value]
+        return _YES_NO[language][value]
     finite = _finite(value)
     return "" if finite is None else FORMATS.get(format_name, number)(finite, language)
 
@@ -121,6 +149,15 @@ def _finite(value: object) -> float | None:
     except OverflowError:
         return None
     return result if math.isfinite(result) else None
+
+
+def _decimal(value: float) -> str:
+    """1.5e9 -> "1.5 G", to be followed by the unit."""
+    power = 0
+    while abs(value) >= 1000 and power < len(_DECIMAL_UNITS) - 1:
+        value /= 1000
+        power += 1
+    return f"{_digits(value)} {_DECIMAL_UNITS[power]}"
 
 
 def _digits(value: float) -> str:
