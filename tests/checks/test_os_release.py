@@ -1,8 +1,8 @@
 """The check of the operating system's release.
 
-The os-release texts follow os-release(5) with the values that the distributions ship; that of Debian 12 is what the
-root of a `debootstrap bookworm` holds. The values of the Windows registry are built after Microsoft Learn, "Windows
-11 release information" and "CurrentVersion"; none is a recording.
+The os-release values are those that people post of their machines, shortened to the fields read; that of Debian 12 is
+what the root of a `debootstrap bookworm` holds. The values of the Windows registry are built after Microsoft Learn,
+"Windows 11 release information" and "CurrentVersion"; none is a recording.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import platform
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -24,6 +25,7 @@ from gengfu_checks.local.os_release import (
     CHECK,
     Release,
     Support,
+    ends_of_texts,
     judge,
     linux_release,
     load_table,
@@ -52,10 +54,18 @@ def at(text: str) -> float:
         ({"ID": "rocky", "VERSION_ID": "8.10"}, "rocky", "8"),
         ({"ID": "centos", "VERSION_ID": "8", "NAME": "CentOS Linux"}, "centos", "8"),
         ({"ID": "centos", "VERSION_ID": "9", "NAME": "CentOS Stream"}, "centos-stream", "9"),
-        ({"ID": "openEuler", "VERSION_ID": "22.03", "VERSION": "22.03 (LTS-SP4)"}, "openEuler", "22.03-lts-sp4"),
-        ({"ID": "openEuler", "VERSION_ID": "24.03", "VERSION": "24.03 (LTS)"}, "openEuler", "24.03-lts"),
-        ({"ID": "openEuler", "VERSION_ID": "25.09", "VERSION": "25.09"}, "openEuler", "25.09"),
-        ({"ID": "kylin", "VERSION_ID": "V10", "VERSION": "V10 (Lance)"}, "kylin", "V10"),
+        ({"ID": "openEuler", "VERSION_ID": "22.03", "VERSION": "22.03 (LTS-SP4)"}, "openeuler", "22.03-lts-sp4"),
+        ({"ID": "openEuler", "VERSION_ID": "22.03", "VERSION": "22.03 LTS"}, "openeuler", "22.03-lts"),
+        ({"ID": "openEuler", "VERSION_ID": "25.09", "VERSION": "25.09"}, "openeuler", "25.09"),
+        ({"ID": "anolis", "VERSION_ID": "8.10", "VERSION": "8.10"}, "anolis", "8"),
+        ({"ID": "opencloudos", "VERSION_ID": "9.0", "VERSION": "9.0"}, "opencloudos", "9"),
+        ({"ID": "ol", "VERSION_ID": "9.4", "VERSION": "9.4"}, "ol", "9"),
+        ({"ID": "sles", "VERSION_ID": "12.5", "VERSION": "12-SP5"}, "sles", "12.5"),
+        ({"ID": "opensuse-leap", "VERSION_ID": "15.6", "VERSION": "15.6"}, "opensuse-leap", "15.6"),
+        ({"ID": "kylin", "VERSION_ID": "V10", "VERSION": "V10 (Lance)"}, "kylin", "v10-lance"),
+        ({"ID": "kylin", "VERSION_ID": "v10", "VERSION": "银河麒麟桌面操作系统V10 (SP1)"}, "kylin", "v10-sp1"),
+        ({"ID": "uos", "VERSION_ID": "20", "VERSION": "20"}, "uos", "20"),
+        ({"ID": "Deepin", "VERSION_ID": "23"}, "deepin", "23"),
         ({}, "linux", ""),
     ],
 )
@@ -70,6 +80,12 @@ def test_linux(fields: dict[str, str], system: str, version: str) -> None:
     [
         ("19045", "Professional", "Client", "windows-pro", date(2025, 10, 14)),
         ("26200", "Core", "Client", "windows-pro", date(2027, 10, 12)),
+        ("26200", "Enterprise", "Client", "windows-enterprise", date(2028, 10, 10)),
+        ("17763", "EnterpriseG", "Client", "windows-enterprise-g", None),
+        ("26100", "EnterpriseSEval", "Client", "windows-ltsc", date(2029, 10, 9)),
+        ("26100", "IoTEnterpriseS", "Client", "windows-ltsc-iot", date(2034, 10, 10)),
+        ("26100", "ServerStandard", "Server", "windows-server", date(2034, 11, 14)),
+        ("14393", "ServerDatacenterNano", "Nano Server", "windows-server", date(2027, 1, 12)),
         ("22631", "Enterprise", "Client", "windows-enterprise", date(2026, 11, 10)),
         ("22631", "Education", "Client", "windows-enterprise", date(2026, 11, 10)),
         ("22631", "ProfessionalEducation", "Client", "windows-pro", date(2025, 11, 11)),
@@ -84,7 +100,7 @@ def test_linux(fields: dict[str, str], system: str, version: str) -> None:
 def test_windows(build: str, edition: str, kind: str, system: str, ends: date | None) -> None:
     release = windows_release({"CurrentBuildNumber": build, "EditionID": edition, "InstallationType": kind})
     assert release.system == system
-    support = load_table()[system].get(release.version)
+    support = load_table().get(system, {}).get(release.version)
     assert (support.ends if support else None) == ends
 
 
@@ -97,7 +113,7 @@ def test_windows_11_calls_itself_10() -> None:
 def test_macos() -> None:
     assert mac_release("10.15.7").version == "10.15"
     assert mac_release("13.7.8").version == "13"
-    assert load_table()["macos"].get(mac_release("26.3.1").version) is None
+    assert mac_release("26.3.1").version not in load_table()["macos"]
 
 
 def test_the_last_day_still_counts() -> None:
@@ -122,26 +138,48 @@ def test_the_end_is_told_in_time(days: float, code: str) -> None:
     assert judge_finding("os_release", measurement, CHECK.thresholds, None, 0.0).code == code
 
 
-def test_an_unknown_release_claims_nothing(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os_release, "read_release", lambda: Release("uos", "20", "UOS 20\n"))
+@pytest.mark.parametrize("release", [Release("uos", "20", "UOS 20\n"), Release("macos", "26", "macOS 26.3"), None])
+def test_an_unknown_release_is_not_ok(bench: Any, monkeypatch: pytest.MonkeyPatch, release: Release | None) -> None:
+    """None: a system without an os-release file."""
+    if release is not None:
+        monkeypatch.setattr(os_release, "read_release", lambda: release)
+    else:
+        monkeypatch.setattr(platform, "freedesktop_os_release", absent)
     found = bench(CHECK).run()[""]
-    assert (found.problem, found.metrics, set(found.facts)) == (None, {}, {"release"})
-    monkeypatch.setattr(os_release, "read_release", lambda: None)
-    assert bench(CHECK).run() == {}
+    assert (found.problem.status, found.problem.code) == (Status.UNKNOWN, "os_release.no_date")
+    assert (found.metrics, set(found.facts)) == ({}, {"release", "key"})
+    assert not os_release.has_ended(at("2099-01-01"))
 
 
-def test_a_system_that_does_not_say_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent() -> dict[str, str]:
-        raise FileNotFoundError("/etc/os-release")
+def absent() -> dict[str, str]:
+    raise FileNotFoundError("/etc/os-release")
 
-    monkeypatch.setattr(platform, "freedesktop_os_release", absent)
-    assert os_release.read_release() is None
+
+def test_a_day_of_somebodys_own(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key is the one that the finding of an unknown release shows; days count before those of the table."""
+    kylin = linux_release({"ID": "kylin", "VERSION_ID": "V10", "VERSION": "V10 (Lance)"})
+    told = ["kylin  V10-Lance 2026-11-20", "debian 12 2029-01-01"]
+    for release, end, code in ((kylin, "2026-11-20", "os_release.ended"), (DEBIAN, "2029-01-01", None)):
+        monkeypatch.setattr(os_release, "read_release", lambda release=release: release)
+        check = bench(CHECK, support_ends=told)
+        check.now_s = at("2026-11-21")
+        found = check.run()[""]
+        assert (found.facts["ends"], found.problem and found.problem.code) == (end, code)
+
+
+@pytest.mark.parametrize("text", ["", "2030-12-31", "kylin v10-lance", "kylin v10-lance 2030-13-01", "kylin2030-12-31"])
+def test_a_day_that_cannot_be_read_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is not like|isoformat|month"):
+        ends_of_texts([text])
 
 
 def test_names_from_outside_are_cleaned_and_bounded() -> None:
     name = linux_release({"ID": "x", "PRETTY_NAME": "evil\u202e\x1b[2J" + "x" * 10_000}).name
     assert name.isprintable()
     assert len(name) <= 120
+    key = linux_release({"ID": "\x1b[2J" * 100, "VERSION_ID": "9" * 1000}).key
+    assert key.isprintable()
+    assert len(key) <= 120
 
 
 def test_this_machine(bench: Any) -> None:
@@ -156,7 +194,7 @@ LOOK = """
 import json, time
 from gengfu_checks.local.os_release import CHECK
 from gengfu_checks.model import Context
-[found] = CHECK.measure(Context({"extended_support": False}, {}, time.time, time.monotonic, 10.0))
+[found] = CHECK.measure(Context({"extended_support": False, "support_ends": ()}, {}, time.time, time.monotonic, 10.0))
 print(json.dumps([found.problem.code if found.problem else "ok", dict(found.facts)]))
 """
 
@@ -169,8 +207,8 @@ print(json.dumps([found.problem.code if found.problem else "ok", dict(found.fact
             ["os_release.ended", {"release": "Debian GNU/Linux 10 (buster)", "ends": "2024-06-30"}],
         ),
         (
-            'ID="kylin"\nVERSION_ID="V10"\nPRETTY_NAME="Kylin Linux Advanced Server V10 (Lance)"\n',
-            ["ok", {"release": "Kylin Linux Advanced Server V10 (Lance)"}],
+            'ID="kylin"\nVERSION_ID="V10"\nVERSION="V10 (Lance)"\nPRETTY_NAME="Kylin Server V10 (Lance)"\n',
+            ["os_release.no_date", {"release": "Kylin Server V10 (Lance)", "key": "kylin v10-lance"}],
         ),
     ],
 )
@@ -186,13 +224,32 @@ def test_another_release_in_a_mount_namespace(unshare: str, tmp_path: Path, text
 
 def test_the_table_is_sound() -> None:
     table = load_table()
-    assert {"debian", "ubuntu", "rhel", "rocky", "almalinux", "centos", "openEuler", "windows-pro"} <= set(table)
+    assert {"debian", "ubuntu", "rhel", "rocky", "almalinux", "centos", "openeuler", "windows-pro"} <= set(table)
     for system, releases in table.items():
         for version, support in releases.items():
             assert date(2010, 1, 1) < support.ends < date(2040, 1, 1), (system, version)
             assert support.extended is None or support.extended > support.ends, (system, version)
             if system.startswith("windows-") and version != "25398":  # the annual channel counts months
                 assert support.ends.weekday() == 1, f"{system} {version}: updates end on a Tuesday"
+
+
+def test_every_day_of_the_table_has_a_source() -> None:
+    tables = tomllib.loads(os_release.TABLE.read_text("utf-8"))
+    sources, used = tables.pop("sources"), set()
+    for system, table in tables.items():
+        assert table.pop("page").startswith("https://"), system
+        versions = {}
+        for kind, by_source in table.items():
+            assert all(isinstance(dates, dict) for dates in by_source.values()), f"{system}: a day without source"
+            days = [day for dates in by_source.values() for day in dates.items()]
+            versions[kind] = {version for version, _ in days}
+            assert len(versions[kind]) == len(days), f"{system}: a release with two sources"
+            assert all(type(day) is date for _, day in days), system
+            used |= set(by_source)
+        assert versions.pop("extended", set()) <= versions.pop("ends"), system
+        assert not versions, system
+    assert used == set(sources)
+    assert all(set(source) == {"what", "as_of", "maker"} for source in sources.values())
 
 
 @pytest.mark.parametrize(
