@@ -8,6 +8,7 @@ after bits/utmp.h of glibc 2.36 for aarch64; no such processor is here.
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import struct
 import subprocess
@@ -199,22 +200,28 @@ def test_accounts_that_nobody_uses(
 ) -> None:
     if login_records.has_wide_times():
         pytest.skip("utmpdump writes this processor's own records")
-    for name in ("ann", "bob", "carl", "new"):
+    for name in ("ann", "bob", "carl", "new", "left", "key", "gone"):
         root("useradd", "-s", "/bin/bash", name)
-        root("usermod", "-p", "$6$x$y", name)
+        if name != "key":
+            root("usermod", "-p", "$6$x$y", name)
     root("usermod", "-L", "carl")
+    root("usermod", "-e", "1", "left")  # as chage -E 1 does
+    root("usermod", "-e", "2099-01-01", "ann")
+    shadow = (tmp_path / "etc/shadow").read_text()
+    (tmp_path / "etc/shadow").write_text(re.sub("(gone:.*):.*:$", r"\1:0:", shadow, flags=re.MULTILINE))  # chage -E 0
     root("usermod", "-p", "$6$x$y", "root")
     long_ago = int(NOW_S - 200 * DAY_S)
-    utmp(tmp_path / "log/wtmp", "".join(record(7, name, long_ago) for name in ("ann", "bob", "carl", "root")))
+    people = ("ann", "bob", "carl", "root", "left", "key", "gone")
+    utmp(tmp_path / "log/wtmp", "".join(record(7, name, long_ago) for name in people))
     with closing(sqlite3.connect(tmp_path / "lastlog2.db")) as database, database:
         database.execute("CREATE TABLE Lastlog2(Name TEXT PRIMARY KEY, Time INTEGER, TTY TEXT, RemoteHost TEXT)")
         database.execute("INSERT INTO Lastlog2 VALUES('bob', ?, '', '')", (int(NOW_S - 3 * DAY_S),))
     database.close()
     found = look(bench, tmp_path)["inactive"]
-    assert problem(found) == ("accounts.inactive", "ann")
-    assert found.metrics == {"inactive_accounts": 1.0}
+    assert problem(found) == ("accounts.inactive", "ann, key")
+    assert found.metrics == {"inactive_accounts": 2.0}
     assert look(bench, tmp_path, inactive_after=0)["inactive"].problem is None
-    assert look(bench, tmp_path, ignore=["a?n"])["inactive"].problem is None
+    assert look(bench, tmp_path, ignore=["a?n", "key"])["inactive"].problem is None
     (tmp_path / "etc/login.defs").write_text("UID_MIN 5000\n")  # below it are accounts of the system
     assert look(bench, tmp_path)["inactive"].problem is None
 
@@ -263,8 +270,8 @@ def test_old_passwd_files_without_shadow() -> None:
     entries = parse_passwd(
         "a::1000:1::/:/bin/sh\nb:hash:1001:1::/:/bin/sh\nc:*:1002:1::/:/bin/sh\nd:x:1003:1::/:/bin/sh"
     )
-    found = accounts.linux_accounts(entries, {}, 1000, {})
-    assert [(account.name, account.credential) for account in found] == [("a", "empty"), ("b", "set")]
+    found = accounts.linux_accounts(entries, {}, 1000, {}, NOW_S)
+    assert [(account.name, account.credential) for account in found] == [("a", "empty"), ("b", "set"), ("c", "")]
 
 
 def test_lines_of_another_form_are_left_out() -> None:
@@ -284,6 +291,16 @@ def test_lines_of_another_form_are_left_out() -> None:
         ("%wheel ALL=(ALL) ALL", {"%wheel"}),
         ("ann host1,host2=(root) ALL", {"ann"}),
         ("ann ALL=(ALL) \\\n ALL", {"ann"}),
+        ("ann, %ops,bob ALL=(ALL) ALL", {"ann", "%ops", "bob"}),
+        (r"%domain\ admins ALL=(ALL) NOPASSWD: ALL", {"%domain admins"}),
+        (r"%EXAMPLE\\ops ALL=(ALL) ALL", {r"%EXAMPLE\ops"}),
+        ('"%domain admins" ALL=(ALL) ALL', {"%domain admins"}),
+        ("#1000 ALL=(ALL) ALL # why", {"#1000"}),
+        ("ann ALL=(root, db : db) /bin/ls, NOPASSWD: ALL", {"ann"}),
+        ("User_Alias OPS = ann, MORE : MORE = %x\nOPS ALL=(ALL) ALL", {"ann", "%x"}),
+        ("User_Alias OPS = OPS\nOPS ALL=(ALL) ALL", set()),
+        ("ann ALL=(ALL) ALLOWED", set()),
+        ("Cmnd_Alias SHELLS = ALL\nHost_Alias ANY = ALL", set()),
         ("ann ALL=(ALL) /usr/bin/systemctl", set()),
         ("# ann ALL=(ALL) ALL", set()),
         ("Defaults !ALL", set()),

@@ -13,8 +13,15 @@ MAX_LINES = 50_000
 ADMINISTRATORS_GROUPS = ("sudo", "wheel", "admin")
 
 _NO_SHELLS = ("/nologin", "/false", "/sync", "/shutdown", "/halt", "/git-shell")
-# user or %group, hosts = (run as) tags: ALL
-_SUDO_ALL = re.compile(r"(%?[A-Za-z_][A-Za-z0-9_.@-]{0,63})\s+\S+\s*=\s*(?:\([^()]*\)\s*)?(?:[A-Z_]+:\s*)*ALL")
+# What may stand in the place of a password and is none: nothing was ever set.
+_NO_PASSWORD = frozenset(("x", "NP"))
+# A user as sudoers writes one: ann, %wheel, #1000, %#27, +netgroup, "domain admins", domain\ admins.
+_SUDO_USER = re.compile(r'[%+#:]{0,3}(?:"[^"]{1,128}"|(?:\\.|[^\s,=!"\\]){1,128})')
+_SUDO_LIST = re.compile(rf"({_SUDO_USER.pattern}(?:\s*,\s*{_SUDO_USER.pattern})*)(?:\s+(.*))?", re.DOTALL)
+_SUDO_RUN_AS = re.compile(r"\([^()]*\)")
+_SUDO_ALL = re.compile(r"\s*(?:[A-Z_]+:\s*)*ALL\s*")  # tags: ALL
+_SUDO_OTHER = re.compile(r"Defaults\b|(?:Host|Runas|Cmnd|Cmd)_Alias\b|[@#]include|#(?!\d)")
+_MAX_ALIASES = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +42,14 @@ class PasswdEntry:
 
 @dataclass(frozen=True, slots=True)
 class Password:
-    """What is known of a password: `state` is set, empty or locked; `changed_s` when, since the epoch."""
+    """What is known of a password: `state` is set, empty, locked, or none where there never was one (keys may do).
+
+    `changed_s` is when it was set, `account_ends_s` when nobody can log in any more, since the epoch.
+    """
 
     state: str
     changed_s: float | None = None
+    account_ends_s: float | None = None
 
 
 def parse_passwd(text: str) -> list[PasswdEntry]:
@@ -57,13 +68,22 @@ def parse_shadow(text: str) -> dict[str, Password]:
     for fields in _fields(text):
         if len(fields) >= 3:
             days = int(fields[2]) if _is_id(fields[2]) else 0  # 0 asks for a change at the next login
-            passwords.setdefault(fields[0], Password(password_state(fields[1]), days * 86400.0 if days else None))
+            ends_s = int(fields[7]) * 86400.0 if len(fields) >= 8 and _is_id(fields[7]) else None
+            changed_s = days * 86400.0 if days else None
+            passwords.setdefault(fields[0], Password(password_state(fields[1]), changed_s, ends_s))
     return passwords
 
 
 def password_state(field: str) -> str:
-    """`set`, `empty` or `locked` for the password field of shadow or of an old passwd."""
-    return "empty" if field == "" else "locked" if field[0] in "!*" else "set"
+    """`set`, `empty`, `locked` or `none` for the password field of shadow or of an old passwd.
+
+    `!$6$...` is a password that somebody locked, `!`, `!!` and `*` stand where none was ever set.
+    """
+    if field == "":
+        return "empty"
+    if field in _NO_PASSWORD or not field.strip("!*"):
+        return "none"
+    return "locked" if field[0] in "!*" else "set"
 
 
 def parse_group(text: str) -> dict[str, tuple[int, tuple[str, ...]]]:
@@ -77,10 +97,44 @@ def parse_group(text: str) -> dict[str, tuple[int, tuple[str, ...]]]:
 
 
 def sudoers(text: str) -> set[str]:
-    """Users and (%) groups that may run everything, by the plain lines of a sudoers file; aliases are not followed."""
-    lines = text.replace("\\\n", " ").splitlines()[:MAX_LINES]
-    matches = (_SUDO_ALL.match(line.strip()) for line in lines)
-    return {match[1] for match in matches if match}
+    """Users and (%) groups that may run everything, by the text of sudoers and its drop-ins; aliases of users are
+    followed, those of commands are not."""
+    lines = [line.strip() for line in text.replace("\\\n", " ").splitlines()[:MAX_LINES]]
+    aliases: dict[str, set[str]] = {}
+    granted: set[str] = set()
+    for line in lines:
+        if line.startswith("User_Alias"):
+            for definition in line.removeprefix("User_Alias").split(":")[:_MAX_ALIASES]:
+                name, _, members = definition.partition("=")
+                aliases[name.strip()] = _sudo_users(members.strip())[0]
+            continue
+        left, equals, right = line.partition("=")
+        if equals and _SUDO_OTHER.match(line) is None:
+            users, hosts = _sudo_users(left.strip())
+            commands = _SUDO_RUN_AS.sub("", right).partition("#")[0].split(",")
+            if hosts and any(map(_SUDO_ALL.fullmatch, commands)):
+                granted |= users
+    return _without_aliases(granted, aliases)
+
+
+def _sudo_users(text: str) -> tuple[set[str], str]:
+    """The users that a list begins with, and what follows it."""
+    match = _SUDO_LIST.match(text)
+    if match is None:
+        return set(), ""
+    users = (word.replace('"', "") for word in _SUDO_USER.findall(match[1]))
+    return {re.sub(r"\\(.)", r"\1", user) for user in users}, (match[2] or "").strip()
+
+
+def _without_aliases(names: set[str], aliases: Mapping[str, set[str]]) -> set[str]:
+    done: set[str] = set()
+    todo = list(names)
+    while todo:
+        name = todo.pop()
+        if name not in done:
+            done.add(name)
+            todo += aliases.get(name, ())
+    return done - aliases.keys()
 
 
 def administrators(

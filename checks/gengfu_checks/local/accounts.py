@@ -84,7 +84,8 @@ def measure_linux(context: Context, files: Files) -> Iterator[Measurement]:
     except CannotMeasure as error:
         yield Measurement("passwords", problem=unknown(error))
     else:
-        accounts = linux_accounts(entries, shadow, _uid_min(files), _last_logins(entries, files, now_s))
+        logins = _last_logins(entries, files, now_s)
+        accounts = linux_accounts(entries, shadow, _uid_min(files), logins, now_s)
         yield judged.judge_passwords(accounts, _policy(files), rules, now_s)
         yield judged.judge_inactive(accounts, rules, now_s)
     yield from _or_unknown("failed_logins", lambda: _failed_logins(context, files))
@@ -116,23 +117,25 @@ def _sudoers(files: Files) -> set[str]:
         texts = [read_small_text(path) or "" for path in (files.etc / "sudoers", *paths)]
     except (CannotMeasure, PermissionError):
         return set()
-    return {name for text in texts for name in sudoers(text)}
+    return sudoers("\n".join(texts))
 
 
 def linux_accounts(
-    entries: list[PasswdEntry], shadow: dict[str, Password], uid_min: int, logins: dict[str, float]
+    entries: list[PasswdEntry], shadow: dict[str, Password], uid_min: int, logins: dict[str, float], now_s: float
 ) -> list[Account]:
-    """The accounts with which somebody may log in: a shell, and no lock on the password.
+    """The accounts with which somebody may log in: a shell, no lock on the password, and no end that has passed.
 
-    A locked password still lets keys in, but such an account is one that somebody has dealt with.
+    A locked password still lets keys in, but such an account is one that somebody has dealt with. One that never had a
+    password is for keys.
     """
     accounts = []
     for entry in entries:
         found = _password(entry, shadow)
-        if entry.may_log_in and found.state != "locked":
+        has_ended = found.account_ends_s is not None and now_s >= found.account_ends_s
+        if entry.may_log_in and found.state != "locked" and not has_ended:
             of_person = uid_min <= entry.uid < 65534
-            login_s = logins.get(entry.name)
-            accounts.append(Account(entry.name, of_person, found.state, found.changed_s, login_s))
+            credential = "" if found.state == "none" else found.state
+            accounts.append(Account(entry.name, of_person, credential, found.changed_s, logins.get(entry.name)))
     return accounts
 
 
