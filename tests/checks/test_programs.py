@@ -267,12 +267,11 @@ def gate(tmp_path: Path) -> Iterator[Path]:
     os.close(opened)
 
 
-def test_so_many_programs_run_at_one_time_and_no_more(tmp_path: Path, gate: Path) -> None:
+def test_so_many_programs_run_at_one_time_and_no_more(script: Path, tmp_path: Path, gate: Path) -> None:
+    program = make(script, f"echo $$ >{tmp_path}/pid-$1; read word <{gate}; echo through")
+
     def wait_at_the_gate(number: int) -> None:
-        program = make(
-            tmp_path / f"waits-{number}", f"echo $$ >{tmp_path}/pid-{number}; read word <{gate}; echo through"
-        )
-        ended.append(run_program((program,), 120.0, 1000).stdout)
+        ended.append(run_program((program, str(number)), 120.0, 1000).stdout)
 
     ended: list[bytes] = []
     threads = [threading.Thread(target=wait_at_the_gate, args=(number,)) for number in range(programs.MAX_AT_ONCE)]
