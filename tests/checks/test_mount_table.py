@@ -34,20 +34,22 @@ def test_the_example_of_proc_5_with_optional_fields() -> None:
 
 
 @pytest.mark.parametrize(
-    ("view", "filesystem", "read_only"),
+    ("view", "filesystem", "read_only", "gave_up"),
     [
-        ("rw,relatime", "rw", False),
-        ("ro,relatime", "ro", True),
+        ("rw,relatime", "rw", False, False),
+        ("ro,relatime", "ro", True, False),
+        # Linux before 6.15 after an error of ext4 with errors=remount-ro.
+        ("rw,relatime", "ro,errors=remount-ro", True, True),
         # A sandbox sees a read-only view of a filesystem that works.
-        ("ro,relatime", "rw", False),
+        ("ro,relatime", "rw", False, False),
         # Recorded with Linux 6.18 after `echo 1 > /sys/fs/ext4/loop0/trigger_fs_error`.
-        ("rw,relatime", "rw,errors=remount-ro,emergency_ro", True),
-        ("rw,relatime", "rw,shutdown", True),
+        ("rw,relatime", "rw,errors=remount-ro,emergency_ro", True, True),
+        ("rw,relatime", "rw,shutdown", True, True),
     ],
 )
-def test_whether_a_filesystem_takes_writes(view: str, filesystem: str, read_only: bool) -> None:
+def test_whether_a_filesystem_takes_writes(view: str, filesystem: str, read_only: bool, gave_up: bool) -> None:
     line = f"42 27 7:0 / /data {view} - ext4 /dev/loop0 {filesystem}"
-    assert [mount.read_only for mount in parse_mountinfo(line.encode())] == [read_only]
+    assert [(m.read_only, m.gave_up) for m in parse_mountinfo(line.encode())] == [(read_only, gave_up)]
 
 
 def test_a_mount_without_a_source_is_still_read() -> None:

@@ -5,6 +5,7 @@ Items are mount points. Sources: `/proc/self/mountinfo`, `/etc/fstab` and statvf
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -173,14 +174,15 @@ def metrics_of(usage: Usage) -> dict[str, float]:
 
 
 def _read_only_problem(mount: Mount, entry: FstabEntry | None, memory: dict[str, Any]) -> Problem | None:
-    """Tell a filesystem that takes no writes although fstab asks for them, or, without fstab, although it once did."""
+    """Tell a filesystem that gave up, and one that takes no writes although fstab asks for them, or, without fstab,
+    although it once did."""
     writable_before: set[tuple[str, str]] = memory.setdefault("writable", set())
     key = (mount.point, mount.source)
     if not mount.read_only:
         writable_before.add(key)
         return None
     expects_writes = not entry.read_only if entry is not None else key in writable_before
-    return Problem(Status.CRITICAL, READ_ONLY) if expects_writes else None
+    return Problem(Status.CRITICAL, READ_ONLY) if expects_writes or mount.gave_up else None
 
 
 def _unjudged(mount: Mount, usage: Usage, context: Context) -> frozenset[str]:
@@ -201,7 +203,11 @@ def _needs_rights(target: str) -> Problem:
 
 
 def _statvfs(point: str) -> Usage:
-    return usage_of(os.statvfs(point))
+    usage = usage_of(os.statvfs(point))
+    # A filesystem that was shut down after an error (XFS) still tells its room, and answers nothing else.
+    with contextlib.suppress(PermissionError), os.scandir(point) as entries:
+        next(entries, None)
+    return usage
 
 
 def _read_mountinfo() -> list[Mount]:

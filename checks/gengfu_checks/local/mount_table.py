@@ -17,7 +17,10 @@ NETWORK_TYPES = frozenset(
 
 _OCTAL = re.compile(rb"\\([0-3][0-7]{2})")
 # Filesystems in ordinary use that say "rw" and still refuse every write, since Linux 6.15 for ext4.
-_SHUT = frozenset(("ro", "emergency_ro", "shutdown"))
+_SHUT = frozenset(("emergency_ro", "shutdown"))
+# Filesystems that the kernel makes read-only after an error. Whoever mounts one read-only makes the mount so as well,
+# the kernel only the filesystem. Drivers that cannot write at all do the same.
+_GIVES_UP = frozenset(("bcachefs", "btrfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "vfat"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,8 @@ class Mount:
     """The folder of the filesystem that is mounted; not "/" for bind mounts and subvolumes."""
     read_only: bool = False
     """The filesystem itself takes no writes; a read-only view of a writable one does not count."""
+    gave_up: bool = False
+    """It takes no writes because of an error: it was mounted to be written to, or says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +98,15 @@ def _mount(line: bytes) -> Mount | None:
         fstype, source, options = fields[dash + 1 : dash + 4]
     except ValueError:
         return None
+    filesystem = frozenset(unescape(options).split(","))
+    is_shut = not _SHUT.isdisjoint(filesystem)
+    is_ro_alone = "ro" in filesystem and "rw" in unescape(fields[5]).split(",")
     return Mount(
         point=unescape(fields[4]),
         fstype=unescape(fstype),
         source=unescape(source),
         device_number=unescape(fields[2]),
         root=unescape(fields[3]),
-        read_only=not _SHUT.isdisjoint(unescape(options).split(",")),
+        read_only=is_shut or "ro" in filesystem,
+        gave_up=is_shut or (is_ro_alone and unescape(fstype) in _GIVES_UP),
     )
