@@ -95,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_enrol(commands: _Commands, state: _Parser) -> None:
     enrol = commands.add_parser("enrol", parents=[state], help="make this machine known to a collector 注册本机")
     enrol.add_argument(
-        "--collector", required=True, metavar="HOST:PORT", help="the collector's address for enrolment 服务器注册地址"
+        "--collector", required=True, metavar="HOST:PORT", help="the collector's address for enrolment 采集器注册地址"
     )
     enrol.add_argument("--token", required=True, help="as printed by gengfu-collector token create 注册令牌")
     enrol.add_argument(

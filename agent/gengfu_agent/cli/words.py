@@ -38,7 +38,7 @@ _WORDS = {
     ),
     "agent": ("agent", "代理"),
     "asset": ("asset", "资产"),
-    "collector": ("collector", "服务器"),
+    "collector": ("collector", "采集器"),
     "last_acknowledged": ("acknowledged", "最近确认"),
     "ago": ("{} ago", "{}前"),
     "never": ("never", "从未"),
@@ -57,7 +57,7 @@ _WORDS = {
     "threads": ("{} threads", "{} 个线程"),
     "programs": ("programs run", "调用的程序"),
     "clock": ("clock", "时钟"),
-    "clock_off": ("{} against the collector", "与服务器相差 {}"),
+    "clock_off": ("{} against the collector", "与采集器相差 {}"),
     "certificate": ("certificate", "证书"),
     "expires_in": ("expires in {}", "{}后到期"),
     "expired": ("expired", "已到期"),
@@ -85,7 +85,7 @@ _CONNECTION = {
     "streaming": ("streaming", "已连接"),
     "leaving": ("leaving", "正在断开"),
     "recovering": ("recovering its certificate", "正在恢复证书"),
-    "blocked": ("kept out by the collector", "被服务器拒绝"),
+    "blocked": ("kept out by the collector", "被采集器拒绝"),
     "stopped": ("stopped", "已停止"),
 }
 

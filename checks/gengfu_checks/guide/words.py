@@ -95,7 +95,7 @@ def fact_value(kind: str, name: str, value: object, language: str) -> object:
     chinese = [_in_chinese(word.values, part) or part for part in parts]
     if chinese != parts:
         return _LIST_SEPARATOR.join(chinese)
-    return word.phrases and _in_chinese(files.tables(files.COMMON)["phrases"], value) or value
+    return (word.phrases and _in_chinese(files.tables(files.COMMON)["phrases"], value)) or value
 
 
 def details(kind: str, metrics: Mapping[str, float], facts: Mapping[str, Fact], language: str) -> list[str]:

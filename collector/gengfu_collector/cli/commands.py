@@ -97,7 +97,8 @@ def reload(data: Data = None) -> None:
     found = request(data, "reload")
     if not found["running"]:
         raise UsageError("no collector runs here; it reads the inspection folder when it starts")
-    show.line(f"{found['plans_sent']} agents got a new plan")
+    sent = found["plans_sent"]
+    show.line(f"已向 {sent} 个代理下发新计划" if show.in_chinese() else f"{sent} agents got a new plan")
 
 
 @ledger_app.command("verify")
@@ -117,7 +118,8 @@ def ledger_verify(data: Data = None, json: Json = False) -> None:
 def ledger_dead_letters(data: Data = None, json: Json = False) -> None:
     """List reports that could not be processed · 无法处理的报告"""
     columns = ("agent_id", "epoch", "seq", "received_at", "reason", "detail", "bytes")
-    listing(request(data, "ledger.dead_letters"), json, columns)
+    found = request(data, "ledger.dead_letters")
+    listing(found if json else [{**row, "reason": show.word("state", row["reason"])} for row in found], json, columns)
 
 
 @config_app.command("check")

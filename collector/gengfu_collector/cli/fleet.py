@@ -74,7 +74,7 @@ def asset_show(name: str, data: Data = None, json: Json = False) -> None:
         return
     show.facts(found, ("name", "class", "state", "labels", "created_at", "retired_at", "retired_reason"))
     print()
-    show.rows(found["subjects"], ("check", "item", "status", "code", "since"))
+    show.rows(show.titled(found["subjects"]), ("check", "item", "status", "title", "code", "since"))
 
 
 @asset_app.command("rename")
@@ -138,7 +138,11 @@ def agent_allow(agent: str, data: Data = None, json: Json = False) -> None:
 
 
 def _agent(value: dict[str, Any], json: bool) -> None:
-    one(value, json, tuple(value))
+    copies = value["copies"]
+    one(value if json else {**value, "copies": len(copies)}, json, tuple(value))
+    if copies and not json:
+        print()
+        show.rows(copies, ("hostname", "machine_id", "first_seen_at", "last_seen_at"))
 
 
 def _seconds(text: str) -> int:

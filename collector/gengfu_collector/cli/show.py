@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gengfu_checks import guide
+from gengfu_checks.guide import words
 from gengfu_proto.text import clean, json_lines
 
 PIPE_WIDTH = 500
@@ -59,7 +60,9 @@ _HEADINGS_ZH = {
     "expires_at": "到期时间",
     "in_use": "使用中",
     "agents_told": "已通知代理数",
-    "title": "故障",
+    "title": "结论",
+    "copies": "隔离的副本数",
+    "first_seen_at": "首次出现",
     "acknowledged_at": "受理时间",
     "cause": "原因",
     "solution": "解决方法",
@@ -201,6 +204,11 @@ _VALUES_ZH = {
     "compliant": "符合",
     "deviating": "不符合",
     "excepted": "例外",
+    "malformed": "格式错误",
+    "too_large": "过大",
+    "unknown_shape": "结构未知",
+    "limit": "超出限制",
+    "failed": "处理失败",
 }
 
 # What closes a fault; the rest of the text is a person's.
@@ -211,6 +219,8 @@ _REASONS_ZH = {
     "ticket closed by": "工单归档人：",
     "changes accepted by": "变更确认人：",
 }
+
+_ENGINE = "engine"
 
 
 def in_chinese() -> bool:
@@ -272,8 +282,8 @@ def harmless(text: str) -> str:
     return clean(joined, len(joined), "text")
 
 
-def summary_of(code: str, item: str, data: Mapping[str, Any]) -> str:
-    """What a finding says, in the reader's language."""
+def summary_of(code: str, check: str, item: str, data: Mapping[str, Any]) -> str:
+    """What a finding of a check says, in the reader's language."""
     breach = data.get("breach") or {}
     return guide.summary(
         code,
@@ -283,7 +293,27 @@ def summary_of(code: str, item: str, data: Mapping[str, Any]) -> str:
         data.get("metrics") or {},
         breach.get("limit"),
         metric=breach.get("metric") or "",
+        check=check,
     )
+
+
+def details_of(code: str, check: str, data: Mapping[str, Any]) -> str:
+    """Metrics and facts of a finding, by name and in their units."""
+    kind = words.kind_of(code, check)
+    return " · ".join(words.details(kind, data.get("metrics") or {}, data.get("facts") or {}, language()))
+
+
+def check_of(code: str, check: str) -> str:
+    """A check's name and what kind of check it is."""
+    title = words.kind_title(words.kind_of(code, check), language())
+    if title == check:
+        return check
+    return f"{check}（{title}）" if in_chinese() else f"{check} ({title})"
+
+
+def actor_of(actor: str) -> str:
+    """Who did something to a ticket."""
+    return "系统" if actor == _ENGINE and in_chinese() else actor
 
 
 def word_of(kind: str) -> str:
@@ -303,6 +333,11 @@ def reason_of(reason: str) -> str:
 def title_of(code: str) -> str:
     """The title of a code in the reader's language."""
     return guide.article(code).text(language()).title
+
+
+def titled(values: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of things with a code, each with the code's title."""
+    return [{**value, "title": title_of(value["code"])} for value in values]
 
 
 def padded(text: str, columns: int) -> str:

@@ -43,6 +43,7 @@ TICKET_FIELDS = (
     "closed_at",
     "cause",
     "solution",
+    "details",
 )
 TICKET_STATES = tuple(state.value for state in TicketState)
 FAULT_STATES = ("open", "closed")
@@ -63,7 +64,7 @@ def ticket_list(
     """List tickets, newest first · 工单列表"""
     _require_known(state or [], TICKET_STATES)
     found = request(data, "ticket.list", states=state or [], asset_name=asset)
-    listing(found if json else [{**row, "title": show.title_of(row["code"])} for row in found], json, TICKET_COLUMNS)
+    listing(found if json else show.titled(found), json, TICKET_COLUMNS)
 
 
 @ticket_app.command("show")
@@ -132,9 +133,10 @@ def fault_list(
     json: Json = False,
 ) -> None:
     """List faults, newest first · 故障列表"""
-    columns = ("asset", "check", "item", "code", "severity", "state", "opened_at", "closed_at", "ticket")
+    columns = ("asset", "check", "item", "title", "code", "severity", "state", "opened_at", "closed_at", "ticket")
     _require_known([state] if state else [], FAULT_STATES)
-    listing(request(data, "fault.list", state=state, asset_name=asset), json, columns)
+    found = request(data, "fault.list", state=state, asset_name=asset)
+    listing(found if json else show.titled(found), json, columns)
 
 
 def _require_known(states: Sequence[str], allowed: Sequence[str]) -> None:
@@ -149,16 +151,22 @@ def _ticket(value: dict[str, Any], json: bool) -> None:
         return
     article = value["guide"][show.language()]
     show.line(f"{value['number']}  {article['title']}")
-    show.facts(value, TICKET_FIELDS)
+    shown = {"check": show.check_of(value["code"], value["check"]), "details": _last_details(value)}
+    show.facts({**value, **shown}, TICKET_FIELDS)
     print()
+    of_all = {name: value[name] for name in ("number", "asset", "check", "item", "code")}
     for event in value["events"]:
-        _event_line(
-            {**event, "number": value["number"], "asset": value["asset"], "item": value["item"], "code": value["code"]}
-        )
+        _event_line({**event, **of_all})
     print()
     show.line(article["meaning"])
     for number, step in enumerate(article["remedy"], 1):
         show.line(f"  {number}. {step}")
+
+
+def _last_details(value: Mapping[str, Any]) -> str | None:
+    """What was measured when a finding last changed the ticket; None when none did."""
+    told = (event["data"] for event in reversed(value["events"]) if "metrics" in event["data"])
+    return next((show.details_of(data["code"], value["check"], data) for data in told), None)
 
 
 def _event_line(event: Mapping[str, Any]) -> None:
@@ -166,7 +174,7 @@ def _event_line(event: Mapping[str, Any]) -> None:
     code = data.get("code") or event["code"]
     said = data.get("text") or data.get("solution") or show.reason_of(data.get("reason") or "")
     if data.get("status", "ok") != "ok":
-        said = show.summary_of(code, event["item"], data)
+        said = show.summary_of(code, event["check"], event["item"], data)
     title = show.title_of(event["code"])
     what = f"{show.padded(show.word_of(event['kind']), 12)}  {event['asset']}  {title}  {said}"
-    show.line(f"{event['at']}  {event['number']}  {what}  ({event['actor']})")
+    show.line(f"{event['at']}  {event['number']}  {what}  ({show.actor_of(event['actor'])})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import subprocess
@@ -26,6 +27,7 @@ TICKET = {
 }
 AGENT = {"id", "asset", "state", "connected", "last_seen_at", "version", "epoch", "high_water"}
 ASSET = {"name", "class", "state", "labels"}
+CHINESE = re.compile(r"[\u4e00-\u9fff]")
 FAULT = {"asset", "check", "item", "code", "severity", "state", "opened_at", "closed_at", "ticket"}
 
 
@@ -192,6 +194,14 @@ def test_in_chinese(running: Running) -> None:
     shown = cli("ticket", "show", SECOND)
     assert "磁盘空间不足" in shown
     assert "发生" in shown
+    assert "已用 100% · " in shown, "what was measured, with names and units"
+    assert "disk（磁盘空间）" in shown
+    assert "磁盘空间不足" in cli("fault", "list")
+    assert "磁盘空间不足" in cli("asset", "show", "pc-1")
+    assert "超出限制" in cli("ledger", "dead-letters")
+    (agent, *_) = cli.json("agent", "list")
+    of_agent = cli("agent", "show", agent["id"])
+    assert [line for line in of_agent.splitlines() if not CHINESE.search(line.split()[0])] == []
     assert cli.json("ticket", "list")[0]["state"] in ("open", "acknowledged", "resolved", "closed")
 
 
