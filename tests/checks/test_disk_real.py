@@ -18,8 +18,10 @@ from gengfu_checks.threshold import judge
 MIB = 1024**2
 
 
-def run(*argv: str) -> None:
-    subprocess.run(argv, check=True, capture_output=True)
+def run(*argv: str, accepted: tuple[int, ...] = (0,)) -> None:
+    done = subprocess.run(argv, capture_output=True)
+    if done.returncode not in accepted:
+        raise subprocess.CalledProcessError(done.returncode, argv, done.stdout, done.stderr)
 
 
 @pytest.fixture
@@ -112,7 +114,9 @@ def test_a_filesystem_is_remounted_read_only(ext4: Path, look: Look) -> None:
     assert look().status is Status.OK
 
 
-def test_the_kernel_finds_an_error_and_stops_writing(ext4: Path, look: Look) -> None:
+def test_the_kernel_finds_an_error_and_stops_writing(
+    ext4: Path, look: Look, tmp_path: Path, requires_program: Callable[[str, str], str]
+) -> None:
     """The kernel's own switch for a made-up error; newer kernels then say `emergency_ro`, older ones `ro`. The
     check has not seen it writable before."""
     if not is_ext4(ext4):
@@ -123,6 +127,14 @@ def test_the_kernel_finds_an_error_and_stops_writing(ext4: Path, look: Look) -> 
         (ext4 / "x").touch()
     finding = look()
     assert (finding.status, finding.code) == (Status.CRITICAL, "disk.read_only")
+    run("umount", str(ext4))
+    run("mount", "-o", "loop", str(tmp_path / "image"), str(ext4))
+    finding = look()
+    assert (finding.status, finding.code, finding.metrics["recorded_errors"]) == (Status.WARNING, "disk.damaged", 1.0)
+    run("umount", str(ext4))
+    run(requires_program("e2fsck", "apt-get install e2fsprogs"), "-p", "-f", str(tmp_path / "image"), accepted=(0, 1))
+    run("mount", "-o", "loop", str(tmp_path / "image"), str(ext4))
+    assert look().status is Status.OK
 
 
 def test_a_filesystem_that_was_mounted_read_only_is_no_fault(ext4: Path, tmp_path: Path, bench: Any) -> None:

@@ -1,6 +1,7 @@
-"""Disk space: room and inodes of every real filesystem, and mounts that hang, are missing or take no writes.
+"""Disk space: room and inodes of every real filesystem, and mounts that hang, are missing, damaged or take no writes.
 
-Items are mount points. Sources: `/proc/self/mountinfo`, `/etc/fstab` and statvfs(3) on Linux, psutil elsewhere.
+Items are mount points. Sources: `/proc/self/mountinfo`, `/etc/fstab`, statvfs(3) and /sys/fs/ext4 on Linux, psutil
+elsewhere.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from gengfu_checks.local.hang_guard import HUNG, Hung, ask_all
 from gengfu_checks.local.mount_choice import Choice, chosen
 from gengfu_checks.local.mount_table import FstabEntry, Mount, parse_fstab, parse_mountinfo
 from gengfu_checks.local.plain_text import plain
+from gengfu_checks.local.sysfs import SYS, read_integer
 from gengfu_checks.model import (
     CheckKind,
     Context,
@@ -37,6 +39,7 @@ from gengfu_checks.model import (
 NEARLY_FULL = "disk.nearly_full"
 INODES_NEARLY_FULL = "disk.inodes_nearly_full"
 READ_ONLY = "disk.read_only"
+DAMAGED = "disk.damaged"
 MOUNT_HUNG = "disk.mount_hung"
 MOUNT_MISSING = "disk.mount_missing"
 UNREADABLE = "disk.unreadable"
@@ -70,6 +73,8 @@ class System:
     read_usage: Callable[[str], Usage]
     resolve: Callable[[str], str]
     """The path behind symbolic links."""
+    recorded_errors: Callable[[str], int | None] = lambda _device_number: None
+    """How many errors a filesystem has written down in itself since it was last repaired; None where it does not."""
 
 
 def usage_of(answer: os.statvfs_result) -> Usage:
@@ -109,7 +114,8 @@ def _present(
     jobs = {mount.point: partial(system.read_usage, mount.point) for mount in looked_at}
     answers = ask_all(jobs, context.memory.setdefault("pending", {}), _within_s(context))
     for mount in looked_at:
-        yield from _measurement(mount, answers[mount.point], expected.get(mount.point), context)
+        errors = system.recorded_errors(mount.device_number)
+        yield from _measurement(mount, answers[mount.point], expected.get(mount.point), errors, context)
 
 
 def _absent(
@@ -139,7 +145,7 @@ def _within_s(context: Context) -> float:
 
 
 def _measurement(
-    mount: Mount, answer: Usage | OSError | Hung, entry: FstabEntry | None, context: Context
+    mount: Mount, answer: Usage | OSError | Hung, entry: FstabEntry | None, errors: int | None, context: Context
 ) -> Iterator[Measurement]:
     item = plain(mount.point)
     facts: dict[str, Fact] = {"device": plain(mount.source), "fstype": plain(mount.fstype)}
@@ -152,11 +158,15 @@ def _measurement(
         problem = Problem(Status.CRITICAL, UNREADABLE, {"error": os.strerror(answer.errno or 0)})
         yield Measurement(item, facts=facts, problem=problem)
     elif isinstance(answer, Usage) and answer.size_bytes > 0:
+        metrics = metrics_of(answer) | {"read_only": float(mount.read_only)}
+        if errors is not None:
+            metrics["recorded_errors"] = float(errors)
+        damaged = Problem(Status.WARNING, DAMAGED) if errors else None
         yield Measurement(
             item,
-            metrics_of(answer) | {"read_only": float(mount.read_only)},
+            metrics,
             facts,
-            problem=_read_only_problem(mount, entry, context.memory),
+            problem=_read_only_problem(mount, entry, context.memory) or damaged,
             unjudged=_unjudged(mount, answer, context),
         )
 
@@ -210,6 +220,15 @@ def _statvfs(point: str) -> Usage:
     return usage
 
 
+def _ext4_errors(device_number: str, sys_folder: Path = SYS) -> int | None:
+    """The count that ext4 keeps in its superblock until e2fsck has repaired it."""
+    try:
+        device = (sys_folder / "dev/block" / device_number).readlink().name
+    except OSError:
+        return None
+    return read_integer(sys_folder / "fs/ext4" / device / "errors_count")
+
+
 def _read_mountinfo() -> list[Mount]:
     return parse_mountinfo(Path("/proc/self/mountinfo").read_bytes())
 
@@ -238,7 +257,7 @@ def _psutil_usage(point: str) -> Usage:
     return Usage(usage.total, usage.used, usage.free)
 
 
-LINUX = System(_read_mountinfo, _read_fstab, _statvfs, os.path.realpath)
+LINUX = System(_read_mountinfo, _read_fstab, _statvfs, os.path.realpath, _ext4_errors)
 ELSEWHERE = System(_psutil_mounts, list, _psutil_usage, os.path.realpath)
 
 
@@ -257,8 +276,9 @@ CHECK = CheckKind(
         Metric("inodes_free", "Inodes that a normal user can still take"),
         Metric("inodes_used_ratio", "Used share of the inodes that normal users can take"),
         Metric("read_only", "1 when the filesystem takes no writes"),
+        Metric("recorded_errors", "Errors that the filesystem has recorded in itself since it was last repaired"),
     ),
-    codes=(READ_ONLY, MOUNT_HUNG, MOUNT_MISSING, UNREADABLE, TOO_MANY_MOUNTS, CHECK_NEEDS_RIGHTS),
+    codes=(READ_ONLY, DAMAGED, MOUNT_HUNG, MOUNT_MISSING, UNREADABLE, TOO_MANY_MOUNTS, CHECK_NEEDS_RIGHTS),
     settings=(
         Setting("include", SettingType.TEXT_LIST, "mount points to look at as well, as globs", ()),
         Setting("exclude", SettingType.TEXT_LIST, "mount points to leave out, as globs", ()),
