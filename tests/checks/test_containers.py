@@ -250,11 +250,22 @@ def test_a_socket_that_may_not_be_used_needs_rights(listening: Path) -> None:
     assert (problem.code, problem.facts["needs"]) == ("check.needs_rights", "group docker")
 
 
-def test_what_is_not_there_is_not_looked_at(tmp_path: Path, listening: Path) -> None:
+def test_what_is_not_there_is_not_looked_at(tmp_path: Path, listening: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = {"dockerd": "/usr/bin/dockerd"}
+    monkeypatch.setattr(containers, "find_program", installed.get)
+    monkeypatch.setattr(containers, "DOCKERD_BY_HAND", tmp_path / "dockerd")
     assert list(docker_here(tmp_path / "none", tmp_path / "none.sock")) == []
     assert [runtime.name for runtime in docker_here(tmp_path / "none", listening)] == ["docker"]
     (tmp_path / "containers/a").mkdir(parents=True)
     assert [runtime.name for runtime in docker_here(tmp_path / "containers", tmp_path / "none.sock")] == ["docker"]
+    installed.clear()
+    assert list(docker_here(tmp_path / "containers", tmp_path / "none.sock")) == []
+    (tmp_path / "dockerd").touch()
+    assert [runtime.name for runtime in docker_here(tmp_path / "containers", tmp_path / "none.sock")] == ["docker"]
+    podman = listening.with_name("podman.sock")
+    listening.rename(podman)
+    listening.symlink_to(podman)  # as the package podman-docker has it
+    assert list(docker_here(tmp_path / "containers", listening)) == []
     assert list(podman_here(tmp_path / "none")) == []
 
 

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gengfu_checks.errors import CannotMeasure
-from gengfu_checks.local import ipp, printer_queue
+from gengfu_checks.local import ipp, printer_queue, printer_queue_cups
 from gengfu_checks.local.printer_queue import CHECK, measure_queues
 from gengfu_checks.local.printer_queue_cups import queues_of, read_spooler
 from gengfu_checks.local.printer_queue_model import Queue, Spooler
@@ -338,7 +338,9 @@ def answers(path: Path) -> bool:
         return probe.connect_ex(str(path)) == 0
 
 
-def test_a_real_cups(bench: Any, cups: Path, requires_program: Callable[[str, str], str]) -> None:
+def test_a_real_cups(
+    bench: Any, cups: Path, requires_program: Callable[[str, str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     lp = requires_program("lp", "apt-get install cups-client")
     (cups / "letter.txt").write_text("text")
     argv = [lp, "-h", str(cups / "sock"), "-U", USER, "-d", "front-desk", "-t", TITLE, str(cups / "letter.txt")]
@@ -371,3 +373,5 @@ def test_a_real_cups(bench: Any, cups: Path, requires_program: Callable[[str, st
 
     gone = look(bench(CHECK), read_spooler(5.0, [cups / "nowhere"], cups / "root"))
     assert gone[""].code == "printer_queue.spooler_down"
+    monkeypatch.setattr(printer_queue_cups, "find_program", lambda _name: None)
+    assert read_spooler(5.0, [cups / "nowhere"], cups / "root") is None, "removing CUPS leaves its queues"

@@ -48,6 +48,10 @@ MAX_NAME_CHARS = 60
 INSPECTED_AT_ONCE = 20
 MAX_LIST_BYTES = 1024 * 1024
 CONNECT_TIMEOUT_S = 2.0
+DOCKERD_BY_HAND = Path("/usr/local/bin/dockerd")
+"""Where the static binaries are put; only whether it is there counts."""
+
+_PODMAN_SOCKET = "podman.sock"
 
 _ID = re.compile(r"[0-9a-f]{12,64}")
 _SHOULD_RUN = frozenset(("always", "unless-stopped", "on-failure"))
@@ -139,8 +143,14 @@ def measure(context: Context) -> list[Measurement]:
 def docker_here(
     folder: Path = Path("/var/lib/docker/containers"), path: Path = Path("/var/run/docker.sock")
 ) -> Iterator[Runtime]:
-    """Docker, where its daemon listens, or should because there are containers."""
-    if path.is_socket() or _has_entries(folder):
+    """Docker, where its daemon listens, or should: it is installed and has containers.
+
+    What uninstalling left behind is none, and neither is Podman's socket under Docker's name.
+    """
+    if path.resolve().name == _PODMAN_SOCKET:
+        return
+    is_installed = find_program("dockerd") is not None or DOCKERD_BY_HAND.exists()
+    if path.is_socket() or (is_installed and _has_entries(folder)):
         yield Runtime("docker", (find_program("docker") or "docker",), path)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from gengfu_checks.local import ipp
 from gengfu_checks.local.printer_queue_model import Queue, Spooler
-from gengfu_checks.local.programs import failed
+from gengfu_checks.local.programs import failed, find_program
 
 SOCKETS = (Path("/run/cups/cups.sock"), Path("/private/var/run/cupsd"))
 CONFIGURATION = Path("/etc/cups")
@@ -40,8 +40,8 @@ Ask = Callable[[bytes], ipp.Answer]
 def read_spooler(timeout_s: float, sockets: Sequence[Path] = SOCKETS, etc: Path = CONFIGURATION) -> Spooler | None:
     """Return what CUPS says; None where there is neither CUPS nor any queue of it.
 
-    A CUPS that does not answer although queues are configured is a spooler that does not run. Raises CannotMeasure for
-    one that answers nonsense or too slowly.
+    A CUPS that does not answer although it is installed and queues are configured is a spooler that does not run; the
+    queues outlive its removal. Raises CannotMeasure for one that answers nonsense or too slowly.
     """
     for path in sockets:
         if _is_socket(path):
@@ -51,7 +51,7 @@ def read_spooler(timeout_s: float, sockets: Sequence[Path] = SOCKETS, etc: Path 
                 continue
             except (OSError, ipp.NotAnAnswer) as error:
                 raise failed("cupsd", f"gave no answer on {path}: {error}") from error
-    return Spooler(False, ()) if _has_queues(etc) else None
+    return Spooler(False, ()) if find_program("cupsd") and _has_queues(etc) else None
 
 
 def queues_of(printers: ipp.Answer, jobs: ipp.Answer) -> tuple[Queue, ...]:
