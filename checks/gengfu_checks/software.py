@@ -33,6 +33,7 @@ RPM_DATABASES = tuple(
 )
 APPLICATIONS = Path("/Applications")
 
+_STATUS_HEAD_BYTES = 65_536
 _MAX_LINE_BYTES = 16_384
 _MAX_PLIST_BYTES = 1024 * 1024
 _MAX_RPM_BYTES = 8 * 1024 * 1024
@@ -68,15 +69,38 @@ def sources() -> tuple[str, ...]:
         return ("registry",)
     if psutil.MACOS:
         return ("applications",)
-    dpkg = ("dpkg",) if DPKG_STATUS.is_file() else ()
+    dpkg = ("dpkg",) if keeps_dpkg(DPKG_STATUS) else ()
     return (*dpkg, "rpm") if any(path.is_file() for path in RPM_DATABASES) else dpkg
+
+
+def keeps_dpkg(status: Path) -> bool:
+    """Whether dpkg keeps the software here: there is its status file, or there would be one."""
+    return status.is_file() or _lists_files(status)
+
+
+def require_dpkg_status(status: Path) -> None:
+    """Raise CannotMeasure when dpkg's status names no package though packages are installed, as after a power cut.
+
+    Whoever read it, apt included, would take every package for gone.
+    """
+    try:
+        with status.open("rb") as stream:
+            head = stream.read(_STATUS_HEAD_BYTES)
+    except FileNotFoundError:
+        head = b""
+    if b"Package:" not in head and _lists_files(status):
+        raise failed("dpkg", f"{status} names no package, though packages are installed")
+
+
+def _lists_files(status: Path) -> bool:
+    return any((status.parent / "info").glob("*.list"))
 
 
 def installed(timeout_s: float = RPM_TIMEOUT_S) -> Iterator[Software]:
     """Yield what is installed on this machine, at most MAX_SOFTWARE, in the order of the lists.
 
-    Raises CannotMeasure (`check.program_failed`) when rpm does not answer in `timeout_s`, OSError when a list cannot be
-    read.
+    Raises CannotMeasure (`check.program_failed`) when rpm does not answer in `timeout_s` or dpkg's status is lost,
+    OSError when a list cannot be read.
     """
     every = (software for source in sources() for software in _LISTS[source](timeout_s))
     yield from islice(every, MAX_SOFTWARE)
@@ -189,6 +213,7 @@ def _dpkg(_timeout_s: float) -> Iterator[Software]:
             return None
 
     info = DPKG_STATUS.parent / "info"
+    require_dpkg_status(DPKG_STATUS)
     with DPKG_STATUS.open("rb") as stream:
         yield from parse_dpkg(iter(lambda: stream.readline(_MAX_LINE_BYTES), b""), installed_at_s)
 
@@ -200,7 +225,10 @@ def _rpm(timeout_s: float) -> Iterator[Software]:
     output = run_program([program, "-qa", "--queryformat", _RPM_FORMAT], timeout_s, _MAX_RPM_BYTES)
     if output.exit_code != 0:
         raise failed(program, f"ended with {output.exit_code}")
-    yield from parse_rpm(output.stdout.decode("utf-8", "surrogateescape"))
+    found = list(parse_rpm(output.stdout.decode("utf-8", "surrogateescape")))
+    if not found and (output.stdout or not keeps_dpkg(DPKG_STATUS)):  # beside dpkg its database may well be empty
+        raise failed(program, "its answer names no package")
+    yield from found
 
 
 def _registry(_timeout_s: float) -> Iterator[Software]:

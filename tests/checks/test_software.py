@@ -13,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gengfu_checks import software
+from gengfu_checks.inventory import programs
+from gengfu_checks.inventory.collected import Collected
 from gengfu_checks.local import windows_registry
 from gengfu_checks.software import Software, of_bundle, of_uninstall_key, parse_dpkg, parse_rpm
 
@@ -89,6 +91,23 @@ def test_this_machine_has_what_dpkg_query_says(requires_program: Callable[[str, 
     found = [s for s in software.installed() if s.source == "dpkg"]
     assert sorted(f"{s.name.partition(':')[0]} {s.version}" for s in found) == expected
     assert all(s.installed_at_s is not None for s in found)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\0" * 5000])
+def test_a_lost_status_of_dpkg_is_no_machine_without_software(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
+) -> None:
+    status = tmp_path / "status"
+    if content is not None:
+        status.write_bytes(content)
+    monkeypatch.setattr(software, "DPKG_STATUS", status)
+    monkeypatch.setattr(software, "RPM_DATABASES", ())
+    assert list(software.installed()) == []
+    (tmp_path / "info").mkdir()
+    (tmp_path / "info/tar.list").touch()
+    found = Collected()
+    programs.software(found)
+    assert found.unread["software"].code == "check.program_failed"
 
 
 SPEC = """\

@@ -137,6 +137,18 @@ def test_a_real_apt(apt_root: AptRoot, measure_apt: Callable[[AptRoot], Measurem
     assert sorted(path for path in (apt_root.root / "var").rglob("*")) == before, "asking writes nothing"
 
 
+@pytest.mark.parametrize("content", [None, b"", b"\0" * 5000])
+def test_a_status_that_a_power_cut_emptied_is_no_system_without_updates(
+    apt_root: AptRoot, measure_apt: Callable[[AptRoot], Measurement], content: bytes | None
+) -> None:
+    apt_root.refresh()
+    status = apt_root.root / "var/lib/dpkg/status"
+    status.unlink() if content is None else status.write_bytes(content)
+    with pytest.raises(CannotMeasure) as caught:
+        measure_apt(apt_root)
+    assert "names no package" in str(caught.value.facts["reason"])
+
+
 def test_an_update_that_has_waited_since_the_last_installation(
     apt_root: AptRoot, measure_apt: Callable[[AptRoot], Measurement]
 ) -> None:

@@ -18,6 +18,7 @@ from gengfu_checks.local.asked_seldom import asked_seldom
 from gengfu_checks.local.programs import failed, find_program
 from gengfu_checks.local.updates_state import INTERRUPTED, NO_LISTS, State, judge
 from gengfu_checks.model import CheckKind, Context, Measurement, Metric, Threshold
+from gengfu_checks.software import keeps_dpkg
 
 SECURITY_WAITS = "updates.security_waits"
 WAIT = "updates.wait"
@@ -37,7 +38,7 @@ def measure(context: Context) -> list[Measurement]:
         state = asked_seldom(context, ASK_AGAIN_S, lambda: updates_desktop.collect_windows(timeout_s))
     elif psutil.MACOS:
         state = updates_desktop.collect_mac()
-    elif DPKG_STATUS.exists():
+    elif keeps_dpkg(DPKG_STATUS):
         program = find_program("apt-get")
         if program is None:
             raise failed("apt-get", "not found")
@@ -77,7 +78,7 @@ def measure_rpm(context: Context, rpm: updates_rpm.Rpm) -> Measurement:
 
 def usable() -> str | None:
     """Say why nothing can be asked: Linux without apt, dnf and yum."""
-    if not psutil.LINUX or DPKG_STATUS.exists() or updates_rpm.find() is not None:
+    if not psutil.LINUX or keeps_dpkg(DPKG_STATUS) or updates_rpm.find() is not None:
         return None
     return "neither apt nor dnf or yum keeps the software of this machine"
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from gengfu_checks.errors import CannotMeasure
 from gengfu_checks.local.programs import failed, run_program
 from gengfu_checks.local.updates_state import MAX_PENDING, Pending, State
+from gengfu_checks.software import require_dpkg_status
 
 MAX_OUTPUT_BYTES = 8 * 1024 * 1024
 MAX_STATUS_LINES = 4_000_000
@@ -32,6 +33,8 @@ JOURNAL = "dpkg journal"
 
 _STAMPS = ("update-success-stamp", "update-stamp")
 _INST = re.compile(r"Inst ([a-z0-9][a-z0-9+.:-]{0,127}) (?:\[([^\]]{1,200})\] )?\((\S{1,200}) (.{1,1000})\)")
+_SUMMARY = re.compile(r"^[0-9]+ upgraded, [0-9]+ newly installed, |^ *Upgrading: [0-9]+, Installing: ", re.MULTILINE)
+"""Stands in every answer, also when there is nothing to do; the second form is that of apt 3."""
 _HALF_DONE = frozenset(("half-installed", "unpacked", "half-configured"))
 
 
@@ -115,7 +118,9 @@ def fingerprint(apt: Apt) -> tuple[object, ...]:
 
 
 def collect(apt: Apt, timeout_s: float, now_s: float) -> State:
-    """What is known now. Raises CannotMeasure when apt gives no answer and dpkg's own state does not say why."""
+    """What is known now. Raises CannotMeasure when apt gives no answer and dpkg's own state does not say why, or when
+    dpkg's status is lost."""
+    require_dpkg_status(apt.dpkg / "status")
     broken, held = read_status(apt.dpkg / "status")
     if _entries(apt.dpkg / "updates"):
         broken = [JOURNAL, *broken]
@@ -145,11 +150,14 @@ def _pending(apt: Apt, timeout_s: float, broken: Sequence[str]) -> list[Pending]
         output = run_program(argv, timeout_s, MAX_OUTPUT_BYTES)
         if output.exit_code != 0:
             raise failed(apt.program, f"-s dist-upgrade ended with exit code {output.exit_code}")
+        text = output.stdout.decode("utf-8", "replace")
+        if _SUMMARY.search(text) is None:
+            raise failed(apt.program, "-s dist-upgrade did not say what it would do")
     except CannotMeasure:
         if broken:
             return None
         raise
-    return parse_simulation(output.stdout.decode("utf-8", "replace"))
+    return parse_simulation(text)
 
 
 def _refreshed_at(apt: Apt, archive_at: float | None, has_security: bool) -> float | None:
