@@ -47,6 +47,7 @@ KINDS: dict[str, _Kind] = {
     "slow": _Kind(("agent",), "network", 2, 1.0, 5.0),
     "one_way": _Kind(("agent",), "network", 4, 0.2, 3.0),
     "fill": _Kind(_BOTH, "disk", 3, 1.0, 6.0),
+    "power": _Kind(_BOTH, "process", 2, 0.0, 1.5),
     "clock": _Kind(_BOTH, "clock", 3, 1.0, 6.0),
     "copy": _Kind(_BOTH, "process", 4, 0.0, 0.0),
     "restore": _Kind(_BOTH, "process", 2, 0.0, 1.0),

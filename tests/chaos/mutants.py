@@ -44,6 +44,27 @@ def acknowledge_before_commit() -> None:
     _replace(ReportsJob, "committed", lambda self: None)
 
 
+def commit_without_sync() -> None:
+    """The collector leaves it to the system when what it has committed reaches the disk."""
+    from sqlalchemy import event
+
+    from gengfu_collector.store import database
+
+    def create_carelessly(url: Any) -> Any:
+        engine = create_engine(url)
+        event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=NORMAL"))
+        return engine
+
+    create_engine = _replace(database, "_create_engine", create_carelessly)
+
+
+def spool_without_sync() -> None:
+    """So does the agent with its spool."""
+    from gengfu_agent.spool import file
+
+    transaction = _replace(file, "transaction", lambda connection, *, durable: transaction(connection, durable=False))
+
+
 def high_water_apart() -> None:
     """The collector advances the account in one transaction and stores the rows in the next."""
     from gengfu_collector.intake.work import UnitOfWork
@@ -124,6 +145,8 @@ def newest_first() -> None:
 
 ALL: dict[str, Mutant] = {
     "acknowledge_before_commit": Mutant("collector", acknowledge_before_commit),
+    "commit_without_sync": Mutant("collector", commit_without_sync),
+    "spool_without_sync": Mutant("agent", spool_without_sync),
     "high_water_apart": Mutant("collector", high_water_apart),
     "drop_on_reconnect": Mutant("agent", drop_on_reconnect),
     "number_anew_on_reconnect": Mutant("agent", number_anew_on_reconnect),

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -19,6 +17,7 @@ from pathlib import Path
 import mutants
 from books import SPOOL_FILE, STORE_FILE, copy_database, put_back, read_spool, read_store
 from deeds import COLLECTOR, Deed
+from disks import Disk, PoweredDisk
 from machinery import Agent, Collector, Program, Site, quiet_profile
 from oracle import FAULT, STEADY, TOGGLE
 from tcp_proxy import TcpProxy
@@ -60,7 +59,7 @@ class Member:
     program: Program
     side: str
     database: Path
-    disk: Path | None
+    disk: Disk | None
     clock: Path | None
     proxy: TcpProxy | None = None
     wanted: bool = True
@@ -82,7 +81,7 @@ class Rig:
         self.ended_by_itself: Counter[str] = Counter()
         self.restored_store = 0
         words = {word for kind in kinds for word in kind.split()}
-        self.may_mount = "fill" in words and os.geteuid() == 0
+        self._disk_kind: type[Disk] | None = PoweredDisk if "power" in words else Disk if "fill" in words else None
         # A faked clock makes every look at it ten times as dear.
         self.may_fake_time = "clock" in words and Path(FAKETIME).exists()
         self._site = Site(folder)
@@ -106,13 +105,14 @@ class Rig:
             if member.proxy is not None:
                 member.proxy.stop()
             if member.disk is not None:
-                subprocess.run([program_path("umount"), "--lazy", str(member.disk)], check=False)
+                member.disk.close()
 
     def keep_disks(self) -> None:
         """Copy what is on small disks beside them: the disks themselves go."""
         for member in self.members.values():
             if member.disk is not None:
-                shutil.copytree(member.disk, member.disk.with_suffix(".kept"), ignore=shutil.ignore_patterns("*.sock"))
+                kept = member.disk.folder.with_suffix(".kept")
+                shutil.copytree(member.disk.folder, kept, ignore=shutil.ignore_patterns("*.sock"))
 
     @property
     def collector(self) -> Collector:
@@ -141,8 +141,8 @@ class Rig:
         return self.folder / f"{name}.journal"
 
     def _member(self, name: str, side: str) -> Member:
-        disk = self._mount(name, DISK_BYTES[side]) if self.may_mount else None
-        home = (disk or self.folder) / name
+        disk = self._disk(name, DISK_BYTES[side])
+        home = (disk.folder if disk is not None else self.folder) / name
         clock = self.folder / f"{name}.clock" if self.may_fake_time else None
         if clock is not None:
             clock.write_text("+0")
@@ -192,15 +192,14 @@ class Rig:
             for check in checks
         )
 
-    def _mount(self, name: str, size_bytes: int) -> Path | None:
-        disk = self.folder / f"{name}.disk"
-        disk.mkdir()
-        mount = [program_path("mount"), "-t", "tmpfs", "-o", f"size={size_bytes},mode=0700", "gengfu-chaos", str(disk)]
-        if subprocess.run(mount, check=False, capture_output=True).returncode == 0:
-            return disk
-        disk.rmdir()
-        self.may_mount = False
-        return None
+    def _disk(self, name: str, size_bytes: int) -> Disk | None:
+        if self._disk_kind is None:
+            return None
+        try:
+            return self._disk_kind(self.folder / f"{name}.disk", size_bytes)
+        except OSError:
+            self._disk_kind = None  # no rights to mount: the deeds that need it are left out
+            return None
 
     # Deeds
 
@@ -223,6 +222,8 @@ class Rig:
                 self._restore(member)
             case "fill":
                 self._fill(member)
+            case "power":
+                self._cut_power(member)
             case "clock":
                 _set_clock(member, deed.amount)
             case misdeed:
@@ -235,7 +236,7 @@ class Rig:
         """Let a deed that was begun be over."""
         member = self.members[deed.target]
         match deed.kind:
-            case "kill" | "stop" | "restore":
+            case "kill" | "stop" | "restore" | "power":
                 member.wanted = True
             case "freeze":
                 member.frozen = False
@@ -273,6 +274,8 @@ class Rig:
         match kind:
             case "fill":
                 return member.disk is not None
+            case "power":
+                return isinstance(member.disk, PoweredDisk)
             case "clock":
                 return member.clock is not None
             case "copy" | "freeze":
@@ -314,23 +317,23 @@ class Rig:
             lost, kept = read_spool(member.database, name), read_spool(copy / SPOOL_FILE, name)
             self.excuses.told |= {run.told for run in lost.runs} - {run.told for run in kept.runs}
             self.excuses.numbers |= lost.numbers - kept.numbers
-            if self.restored_store:
-                self.excuses.looks_copied.add(name)
         self._free(member)
         put_back(copy, member.database)
+
+    def _cut_power(self, member: Member) -> None:
+        assert isinstance(member.disk, PoweredDisk)
+        member.disk.cut_power()
+        self._take_down(member, signal.SIGKILL)
+        member.disk.start_again()
 
     def _fill(self, member: Member) -> None:
         assert member.disk is not None
         self.excuses.own_faults = True
-        with (member.disk / "filler").open("wb", buffering=0) as filler, suppress(OSError):
-            for size in (2**20, 4096, 1):
-                with suppress(OSError):
-                    while filler.write(b"\0" * size) == size:
-                        pass
+        member.disk.fill()
 
     def _free(self, member: Member) -> None:
         if member.disk is not None:
-            (member.disk / "filler").unlink(missing_ok=True)
+            member.disk.free()
 
 
 def faked_clock(clock: Path) -> dict[str, str]:
@@ -353,13 +356,6 @@ def set_clock(clock: Path, ahead_s: float) -> None:
 def _set_clock(member: Member, ahead_s: float) -> None:
     assert member.clock is not None
     set_clock(member.clock, ahead_s)
-
-
-def program_path(name: str) -> str:
-    """Path of a program of the system."""
-    found = shutil.which(name, path="/usr/bin:/bin:/usr/sbin:/sbin")
-    assert found is not None, name
-    return found
 
 
 @contextmanager

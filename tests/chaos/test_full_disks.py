@@ -3,55 +3,23 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from books import read_spool
+from disks import Disk
 from machinery import Agent, Collector, Site, profile_of_service, quick_agent, quick_collector, site_in, until
-from rig import program_path
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
 
 
-class Disk:
-    """A small file system of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._filler = folder / "filler"
-
-    def fill(self) -> None:
-        """Leave no byte."""
-        with self._filler.open("wb", buffering=0) as filler:
-            for size in (2**16, 2**12, 1):
-                with suppress(OSError):
-                    while filler.write(bytes(size)) == size:
-                        pass
-
-    def free(self) -> None:
-        """Give everything back."""
-        self._filler.unlink()
-
-
-@contextmanager
-def disk_at(folder: Path, size_bytes: int) -> Iterator[Disk]:
-    folder.mkdir()
-    mount = [program_path("mount"), "-t", "tmpfs", "-o", f"size={size_bytes},mode=0700", "gengfu-test", str(folder)]
-    subprocess.run(mount, check=True)
-    try:
-        yield Disk(folder)
-    finally:
-        subprocess.run([program_path("umount"), "--lazy", str(folder)], check=True)
-
-
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
-    with disk_at(tmp_path / "disk", 24 * 2**20) as made:
-        yield made
+    made = Disk(tmp_path / "disk", 24 * 2**20)
+    yield made
+    made.close()
 
 
 @pytest.fixture
