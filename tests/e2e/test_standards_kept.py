@@ -78,6 +78,10 @@ def rules(collector: Collector, asset: str) -> dict[str, dict[str, Any]]:
     return {row["rule"]: row for row in collector.ask("compliance", asset=asset)["rules"]}
 
 
+def open_items(collector: Collector) -> list[str]:
+    return [row["item"] for row in collector.tickets(state="open")]
+
+
 def a_measured_machine(site: Site) -> tuple[Collector, Agent, Path]:
     folder = site.folder / "machine"
     folder.mkdir()
@@ -128,8 +132,12 @@ def test_rules_deviations_exceptions_and_totals(site: Site) -> None:
     collector.inspect(text + exception(asset, TODAY - timedelta(days=2)))
     assert collector.ask("reload")["plans_sent"] == 1
     until(lambda: ratio(collector) == ["0.25"], "after its end it counts again")
+
+    collector.inspect(text.replace('"banner"', '"notice"'))
+    assert collector.ask("reload")["plans_sent"] == 1
+    until(lambda: open_items(collector) == ["lab/notice"], "a rule that is gone has no ticket")
     agent.kill()
     collector.kill()
     collector.start()
     kept = rules(collector, asset)
-    assert {rule: row["state"] for rule, row in kept.items()} == {"banner": "deviating", "no-toy": "compliant"}
+    assert {rule: row["state"] for rule, row in kept.items()} == {"notice": "deviating", "no-toy": "compliant"}

@@ -94,8 +94,9 @@ class Collector:
         found = self._inspection.for_asset(asset_class, labels, name)
         kept = self._orders.get(id(found))
         if kept is None or kept[0] is not found:
+            items = {check.name: self._inspection.standards.items(check) for check in found.plan.checks}
             rules = {
-                name: Rule(confirm=rule.confirm, recover=rule.recover, worst=rule.worst)
+                name: Rule(confirm=rule.confirm, recover=rule.recover, worst=rule.worst, items=items[name])
                 for name, rule in found.rules.items()
             } | rules_of(found.inventory.rules)
             kept = (found, Orders(found.wire, found.plan.version, rules, found.absence))

@@ -17,7 +17,8 @@ class Rule:
 
     `confirm` bad observations in a row open it, `recover` good ones close it. `worst` is the most severe it may get.
     A subject that opened `flap_openings` faults within `flap_window_s` is flapping: it closes only after it has been
-    good for `flap_hold_s` without a break.
+    good for `flap_hold_s` without a break. `items` are all that the check can have as planned; None where only a run
+    tells.
     """
 
     confirm: int = 2
@@ -26,6 +27,11 @@ class Rule:
     flap_openings: int = 3
     flap_window_s: float = 3600.0
     flap_hold_s: float = 900.0
+    items: frozenset[str] | None = None
+
+    def plans(self, item: str) -> bool:
+        """False for an item that the check has no more as it is planned now."""
+        return self.items is None or item in self.items
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from gengfu_checks.standards import built_in_ids, load
 from gengfu_checks.standards.rules import Rule, RuleError, Standard, read_rule, read_standard
 from gengfu_collector.errors import ConfigurationError
 from gengfu_collector.fleet.toml_table import Table, did_you_mean, shown, unknown_word
+from gengfu_proto.convert.plan import PlannedCheck
 
 CHECK_KIND = "baseline"
 MAX_STANDARDS = 200
@@ -66,6 +67,13 @@ class Standards:
         if name not in self.by_id:
             raise SettingError(unknown_word("standard", name, sorted(self.by_id)), key="standard")
         return {**given, "standard": name, "rules": self.by_id[name].standard.texts()}
+
+    def items(self, check: PlannedCheck) -> frozenset[str] | None:
+        """Every item that a check can have by its standard; None for a check of another kind."""
+        if check.kind != CHECK_KIND:
+            return None
+        standard = self.by_id[str(check.settings["standard"])].standard
+        return frozenset((standard.id, *(f"{standard.id}/{rule.id}" for rule in standard.rules)))
 
 
 def read_file_standard(file: Table) -> PlacedStandard | None:

@@ -77,7 +77,8 @@ def retire(work: UnitOfWork, asset_id: int, reason: str, actor: str) -> tuple[in
     agent_ids = list(work.connection.scalars(select(agent.c.id).where(agent.c.asset_id == asset_id)))
     for agent_id in agent_ids:
         record = work.agent(agent_id)
-        count += end_faults(work, record, list(record.checks), f"asset retired: {_text('reason', reason)}", actor)
+        targets = [target for check in record.checks.values() for target in check.subjects.values()]
+        count += end_faults(work, record, targets, f"asset retired: {_text('reason', reason)}", actor)
         work.set(record, "state", "retired")
         # A report that is on its way still goes to history, and opens nothing.
         work.set_rules(record, {})

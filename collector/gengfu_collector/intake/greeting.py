@@ -14,7 +14,7 @@ from gengfu_collector.intake.inventory import INVENTORY, has_rules
 from gengfu_collector.intake.ledger import Ranges, greet
 from gengfu_collector.intake.observe import Occasion, apply, observe_one
 from gengfu_collector.intake.pipeline import record_gaps
-from gengfu_collector.intake.records import AgentRecord
+from gengfu_collector.intake.records import AgentRecord, SubjectRecord
 from gengfu_collector.intake.work import UnitOfWork
 from gengfu_collector.store.schema import agent
 from gengfu_collector.tickets.lifecycle import ENGINE
@@ -117,11 +117,14 @@ def _claim(work: UnitOfWork, record: AgentRecord, hello: Hello) -> Claim:
 
 
 def set_rules(work: UnitOfWork, record: AgentRecord, rules: Mapping[str, Rule]) -> None:
-    """Judge by these rules from now on; faults of checks without one end."""
+    """Judge by these rules from now on; faults of checks and items without one end."""
     work.set_rules(record, {**rules, SELF_CHECK: Rule()})
     own = (PRESENCE, IDENTITY, *((INVENTORY,) if has_rules(rules) else ()))
-    unplanned = [name for name in record.checks if name not in record.rules and name not in own]
-    end_faults(work, record, unplanned, NOT_PLANNED, ENGINE)
+    for name, check in record.checks.items():
+        rule = record.rules.get(name)
+        if name not in own:
+            unplanned = [target for item, target in check.subjects.items() if rule is None or not rule.plans(item)]
+            end_faults(work, record, unplanned, NOT_PLANNED, ENGINE)
     for check in record.checks.values():
         work.set(check, "settled", False)
 
@@ -148,13 +151,11 @@ def end_stream(work: UnitOfWork, agent_id: int, session: bytes, left: bool, abse
     )
 
 
-def end_faults(work: UnitOfWork, record: AgentRecord, checks: Iterable[str], reason: str, actor: str) -> int:
-    """Close the open faults of these checks by an explicit act; return how many."""
+def end_faults(work: UnitOfWork, record: AgentRecord, targets: Iterable[SubjectRecord], reason: str, actor: str) -> int:
+    """Close the open faults of these subjects by an explicit act; return how many."""
     count = 0
-    for name in checks:
-        check = record.checks.get(name)
-        for target in check.subjects.values() if check else ():
-            if target.fault_id is not None:
-                count += 1
-                apply(work, record, target, AT_ONCE, Ended(reason), Occasion(measured_at_ms=work.now_ms, actor=actor))
+    for target in targets:
+        if target.fault_id is not None:
+            count += 1
+            apply(work, record, target, AT_ONCE, Ended(reason), Occasion(measured_at_ms=work.now_ms, actor=actor))
     return count

@@ -57,7 +57,7 @@ def observe_run(work: UnitOfWork, record: AgentRecord, shape: Shape, run: Run, o
     work.set(check, "order", order)
     if check.settled and check.shape_id == shape.id:
         return True
-    findings = findings_of(shape, run)
+    findings = [finding for finding in findings_of(shape, run) if rule.plans(finding.item)]
     for finding in findings:
         subject_record = subject_of(work, record, check, finding.check, finding.item)
         occasion = Occasion(finding, run.measured_at_ms)

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from intake_rig import AT_ONCE, NOW_MS, RULES, Rig, rig_on, run, submission
+from intake_rig import AT_ONCE, NOW_MS, RULES, Rig, finding, rig_on, run, submission
 
 from gengfu_checks.model import Status
+from gengfu_collector.faults.model import Rule
 from gengfu_collector.intake.submission import Outcome
 from gengfu_collector.store.database import DATABASE_FILE, Database, open_database
 from gengfu_collector.store.schema import agent, fault, gap, ledger, report, ticket_event
@@ -181,6 +182,17 @@ def test_a_check_that_leaves_the_plan_ends_its_faults_with_that_reason(rig: Rig,
     assert (only["state"], only["closed_reason"]) == ("closed", "no longer in the plan")
     assert [state for _, state in rig.tickets()] == ["resolved"]
     assert "no longer in the plan" in rig.rows(ticket_event)[-1]["data"]
+
+
+def test_an_item_that_leaves_the_plan_ends_its_fault_and_what_was_under_way_opens_none(rig: Rig, agent_id: int) -> None:
+    rig.hello(agent_id)
+    rig.report(agent_id, 1, run("disk", BAD, "a", None, finding("disk", "b", BAD)))
+    rig.rules = {"disk": Rule(confirm=1, recover=1, items=frozenset("a"))}
+    rig.hello(agent_id, epoch=1, next_seq=2)
+    assert rig.faults() == [("disk", "a", "critical")]
+    rig.report(agent_id, 2, run("disk", BAD, "a", None, finding("disk", "b", BAD)))
+    assert rig.faults() == [("disk", "a", "critical")]
+    assert [row["closed_reason"] for row in rig.rows(fault) if row["state"] == "closed"] == ["no longer in the plan"]
 
 
 def test_a_fault_of_a_check_that_stays_in_the_plan_outlives_hello(rig: Rig, agent_id: int) -> None:
