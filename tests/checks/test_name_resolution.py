@@ -24,7 +24,7 @@ from gengfu_checks.local import dns_query, name_resolution
 from gengfu_checks.local.dns_query import NoRoute, Reply
 from gengfu_checks.local.hang_guard import HUNG
 from gengfu_checks.local.name_resolution import CHECK, Server, System, measure_names, name_problem
-from gengfu_checks.local.name_servers import parse_resolv_conf, parse_windows, read_resolv_conf
+from gengfu_checks.local.name_servers import leads_nowhere, parse_resolv_conf, parse_windows, read_resolv_conf
 from gengfu_checks.model import Status
 from gengfu_checks.threshold import judge
 
@@ -245,8 +245,27 @@ def test_without_a_route_nothing_is_sent(unshare: str) -> None:
     assert "Network is unreachable" in done.stdout, done.stderr
 
 
-def test_no_servers_is_silence(bench: Any) -> None:
+def test_no_servers_is_silence_unless_somebody_expects_one(bench: Any) -> None:
+    def said(instance: Any, **known: Callable[[], bool]) -> list[tuple[str, str]]:
+        system = System(list, dns_query.ask, len, **known)
+        return [(m.problem.status.word, m.problem.code) for m in measure_names(instance.context(), system) if m.problem]
+
     assert look(bench(CHECK), [], 53) == {}
+    assert said(bench(CHECK, names=["a.example"])) == [("critical", "name_resolution.no_servers")]
+    assert said(bench(CHECK), is_cut_off=lambda: True) == [("warning", "name_resolution.no_servers")]
+    once = bench(CHECK)
+    once.memory["ever"] = True
+    assert said(once) == [("warning", "name_resolution.no_servers")]
+    assert said(once, is_on_network=lambda: False) == [("unknown", "name_resolution.no_servers")]
+
+
+def test_a_link_to_a_file_that_is_gone(tmp_path: Path) -> None:
+    path = tmp_path / "resolv.conf"
+    assert not leads_nowhere(path)
+    path.symlink_to(tmp_path / "stub-resolv.conf")
+    assert leads_nowhere(path)
+    (tmp_path / "stub-resolv.conf").touch()
+    assert not leads_nowhere(path)
 
 
 # --- replies that are none

@@ -55,6 +55,11 @@ class System:
     sleep: Callable[[float], None]
 
 
+def may_reach_others() -> bool:
+    """Whether there is a default route; where nothing is known of routes, there may be."""
+    return not IPV4_ROUTES.exists() or bool(read_routes())
+
+
 def parse_ipv4_routes(text: str, byteorder: str = sys.byteorder) -> list[Route]:
     """Return the default routes of /proc/net/route, whose addresses stand in the byte order of the machine."""
     routes = []

@@ -19,7 +19,7 @@ from functools import partial
 import psutil
 
 from gengfu_checks.codes import CHECK_PROGRAM_FAILED
-from gengfu_checks.local import dns_query, name_servers
+from gengfu_checks.local import dns_query, gateway, name_servers
 from gengfu_checks.local.dns_query import NoRoute, Reply
 from gengfu_checks.local.gone import with_gone
 from gengfu_checks.local.hang_guard import HUNG, Hung, ask_all
@@ -37,6 +37,7 @@ from gengfu_checks.model import (
     Threshold,
 )
 
+NO_SERVERS = "name_resolution.no_servers"
 NO_SERVER_ANSWERS = "name_resolution.no_server_answers"
 SERVER_SILENT = "name_resolution.server_silent"
 NOT_RESOLVED = "name_resolution.not_resolved"
@@ -62,6 +63,10 @@ class System:
     """As `dns_query.ask`."""
     look_up: Callable[[str], object]
     """Ask the system's own resolver; raises OSError."""
+    is_on_network: Callable[[], bool] = lambda: True
+    """Whether there is a way out, over which servers could be reached."""
+    is_cut_off: Callable[[], bool] = lambda: False
+    """Whether the list of servers leads nowhere, so that somebody meant to have one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +120,14 @@ def _resolves(reply: Reply) -> bool:
 
 
 def measure_names(context: Context, system: System) -> Iterator[Measurement]:
-    """Yield measurements of the whole, the servers and the names; nothing where no server is configured."""
+    """Yield measurements of the whole, the servers and the names; nothing where nobody expects a server."""
     addresses = list(context.settings["servers"]) or _servers(context, system)
     if addresses:
         yield from _measurements(context, system, addresses[: name_servers.MAX_SERVERS])
+    elif context.settings["names"] or context.memory.get("ever") or system.is_cut_off():
+        status = Status.CRITICAL if context.settings["names"] else Status.WARNING
+        problem = Problem(status if system.is_on_network() else Status.UNKNOWN, NO_SERVERS)
+        yield Measurement(metrics={"servers": 0.0, "servers_answering": 0.0}, problem=problem)
 
 
 def _servers(context: Context, system: System) -> list[str]:
@@ -218,7 +227,10 @@ def measure(context: Context) -> Iterator[Measurement]:
     """Measure the resolvers of this machine."""
     read_windows = partial(name_servers.read_windows, context.deadline_s * 0.3)
     read_servers = read_windows if psutil.WINDOWS else name_servers.read_resolv_conf
-    return with_gone(context, measure_names(context, System(read_servers, dns_query.ask, _look_up_by_system)))
+    system = System(
+        read_servers, dns_query.ask, _look_up_by_system, gateway.may_reach_others, name_servers.leads_nowhere
+    )
+    return with_gone(context, measure_names(context, system))
 
 
 def _verify_names(names: Sequence[str]) -> None:
@@ -243,7 +255,15 @@ CHECK = CheckKind(
         Metric("response_seconds", "Time until this server answered"),
         Metric("lookup_seconds", "Time that the system's own resolver took for a name"),
     ),
-    codes=(NO_SERVER_ANSWERS, SERVER_SILENT, NOT_RESOLVED, SERVERS_DISAGREE, SYSTEM_FAILS, CHECK_PROGRAM_FAILED),
+    codes=(
+        NO_SERVERS,
+        NO_SERVER_ANSWERS,
+        SERVER_SILENT,
+        NOT_RESOLVED,
+        SERVERS_DISAGREE,
+        SYSTEM_FAILS,
+        CHECK_PROGRAM_FAILED,
+    ),
     settings=(
         Setting(
             "names",

@@ -50,6 +50,11 @@ def read_resolv_conf(paths: Sequence[Path] = (RESOLV_CONF, RESOLVED_CONF)) -> li
     return list(dict.fromkeys(servers))
 
 
+def leads_nowhere(path: Path = RESOLV_CONF) -> bool:
+    """Whether resolv.conf is a link to a file that nobody writes any more (systemd-resolved that is off or removed)."""
+    return path.is_symlink() and not path.exists()
+
+
 def read_windows(timeout_s: float) -> list[str]:
     """Return the servers of all links. Raises CannotMeasure."""
     return parse_windows(powershell_rows(PIPELINE, timeout_s))
