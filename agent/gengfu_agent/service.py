@@ -10,6 +10,7 @@ import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -262,6 +263,7 @@ class _Service:
             plan_version=self._plan.version,
             checks=len(self._plan.checks),
             refused_checks=len(self._refused),
+            refused=[asdict(refused) for refused in self._refused],
             hanging_checks=self._hanging,
             spool_reports=position.waiting if position else 0,
             spool_bytes=position.bytes if position else 0,

@@ -43,6 +43,8 @@ class Status:
     plan_version: str = ""
     checks: int = 0
     refused_checks: int = 0
+    refused: list[dict[str, str]] = field(default_factory=list)
+    """Each check of the plan that will not run here: `name`, `code` (of the guide) and `reason`."""
     hanging_checks: int = 0
     spool_reports: int = 0
     spool_bytes: int = 0

@@ -41,7 +41,11 @@ STATUS = Status(
     last_acknowledged_at=1_790_003_598.0,
     plan_version="abcdef123456",
     checks=10,
-    refused_checks=1,
+    refused_checks=2,
+    refused=[
+        {"name": "inventory", "code": "check.refused", "reason": "this agent's own file does not allow it"},
+        {"name": "erp", "code": "check.not_usable", "reason": "check erp needs the package erp: pip install \x1b[2J"},
+    ],
     spool_reports=3,
     spool_bytes=49_152,
     spool_oldest_age_s=12.0,
@@ -250,10 +254,12 @@ def test_status_of_an_agent_that_does_not_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("language", "words"),
     [
-        ("en", ["pid 4242", "pc-17 (agent-1)", "collector.example:8421: streaming, since 2026-", "10 checks, 1 refused",
+        ("en", ["pid 4242", "pc-17 (agent-1)", "collector.example:8421: streaming, since 2026-", "10 checks, 2 refused",
+                "inventory: Agent refused the check: this agent's own file does not allow it",
+                "erp: Check cannot run on this machine: check erp needs the package erp: pip install [2J",
                 "3 reports, 48 KiB, oldest 12 s", "32.4 MiB, CPU 6 s (100 ms a minute), 6 threads"]),
-        ("zh", ["运行中", "10 项检查, 1 项被拒绝", "3 条记录, 48 KiB, 最早 12 秒前", "每分钟 100 毫秒", "6 个线程",
-                "8421: 已连接"]),
+        ("zh", ["运行中", "10 项检查, 2 项被拒绝", "3 条记录, 48 KiB, 最早 12 秒前", "每分钟 100 毫秒", "6 个线程",
+                "8421: 已连接", "inventory：代理拒绝执行该检查：本机的 agent.toml 不允许"]),
     ],
 )  # fmt: skip
 def test_status_of_an_agent_that_runs(tmp_path: Path, language: str, words: list[str]) -> None:
@@ -339,7 +345,9 @@ def test_help_and_version() -> None:
     assert gengfu("--version").stdout == f"gengfu-agent {VERSION}\n"
     assert "退出码" in gengfu("check", "--help").stdout
     for command in ("enrol", "run", "status", "checks", "check"):
-        assert "--state DIR" in gengfu(command, "--help").stdout
+        shown = gengfu(command, "--help").stdout
+        assert "--state DIR" in shown
+        assert "{" not in shown, "choices are told in words"
 
 
 def test_the_default_state_folder(monkeypatch: pytest.MonkeyPatch) -> None:

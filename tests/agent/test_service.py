@@ -92,6 +92,7 @@ async def test_it_streams_what_the_plan_asks_for_and_says_goodbye(state: Path) -
         assert plan.version == applied.version
         await until(lambda: said(state).connection == "streaming" and said(state).plan_version == applied.version)
         assert said(state).checks == 2
+        assert [(one["name"], one["code"]) for one in said(state).refused] == [("oddity", "check.not_usable")]
         assert said(state).last_acknowledged_at is not None
         libraries = Path(f"/proc/{process.pid}/maps").read_text()
         assert "cygrpc" in libraries

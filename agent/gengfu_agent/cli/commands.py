@@ -9,6 +9,7 @@ from typing import NoReturn, TypeAlias
 
 from gengfu_agent import VERSION, cli
 from gengfu_agent.cli.words import LANGUAGES, reader_language
+from gengfu_agent.errors import AgentError
 
 _Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
 
@@ -54,7 +55,13 @@ def _enrol(parsed: argparse.Namespace) -> int:
         from gengfu_agent.as_new import enrol_as_new as enrol
     else:
         from gengfu_agent.enrolment import enrol
-    enrolled = enrol(parsed.collector, parsed.token, parsed.state)
+    try:
+        enrolled = enrol(parsed.collector, parsed.token, parsed.state)
+    except OSError as error:  # of the network they are UplinkErrors by now
+        raise AgentError(
+            f"the state folder {parsed.state} cannot be written ({error.strerror or error}): make room there or give "
+            "another folder with --state, then repeat this command; the token is still good for this machine"
+        ) from error
     print(
         f"enrolled as {enrolled.asset} ({enrolled.agent_id}); start it with: {cli.PROGRAM} run --state {parsed.state}"
     )
@@ -79,7 +86,11 @@ def _parser() -> argparse.ArgumentParser:
     output = _Parser(add_help=False)
     output.add_argument("--json", action="store_true", help="for scripts 输出 JSON")
     output.add_argument(
-        "--language", choices=LANGUAGES, default=reader_language(), help="default: that of the locale 语言"
+        "--language",
+        choices=LANGUAGES,
+        default=reader_language(),
+        metavar="LANGUAGE",
+        help=f"{' or '.join(LANGUAGES)}; default: that of the locale 语言",
     )
     _add_enrol(commands, state)
     commands.add_parser("run", parents=[state], help="inspect and report until told to stop 运行代理")

@@ -12,10 +12,13 @@ from gengfu_agent.cli import table
 from gengfu_agent.cli.words import connection_words, word
 from gengfu_agent.identity import AGENT_FILE
 from gengfu_agent.status import Status, is_running, read_status
-from gengfu_checks.guide import text
+from gengfu_checks import guide
+from gengfu_checks.guide import text, words
 from gengfu_proto.text import harmless_lines, json_lines
 
 MAX_PROGRAMS_CHARACTERS = 2000
+MAX_REFUSED_SHOWN = 20
+MAX_REASON_CHARACTERS = 500
 
 
 def status(state: Path, *, as_json: bool, language: str) -> int:
@@ -67,6 +70,8 @@ def _rows(said: Status, running: bool, language: str) -> Iterator[tuple[str, str
         word("ago", language, duration(now - acknowledged)) if acknowledged else word("never", language),
     )
     yield word("plan", language), _plan(said, language)
+    for number, line in enumerate(_refused(said, language)):
+        yield word("refused", language) if number == 0 else "", line
     yield word("spool", language), _spool(said, language)
     yield word("cost", language), _cost(said, language)
     if said.programs:
@@ -86,6 +91,18 @@ def _plan(said: Status, language: str) -> str:
     counts = (("refused_count", said.refused_checks), ("hanging_count", said.hanging_checks))
     parts = [said.plan_version, word("checks_count", language, said.checks)]
     return ", ".join(parts + [word(name, language, count) for name, count in counts if count])
+
+
+def _refused(said: Status, language: str) -> Iterator[str]:
+    """A line for each check of the plan that will not run here, and why."""
+    separator = "：" if language == "zh" else ": "
+    for refused in said.refused[:MAX_REFUSED_SHOWN]:
+        reason = words.fact_value("", "reason", refused["reason"], language)
+        parts = [refused["name"], guide.article(refused["code"]).text(language).title, str(reason)]
+        yield separator.join(text.clean(part, MAX_REASON_CHARACTERS) for part in parts)
+    more = len(said.refused) - MAX_REFUSED_SHOWN
+    if more > 0:
+        yield word("more_refused", language, more)
 
 
 def _spool(said: Status, language: str) -> str:

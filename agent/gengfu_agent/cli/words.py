@@ -45,6 +45,8 @@ _WORDS = {
     "plan": ("plan", "计划"),
     "checks_count": ("{} checks", "{} 项检查"),
     "refused_count": ("{} refused", "{} 项被拒绝"),
+    "refused": ("refused", "被拒绝"),
+    "more_refused": ("and {} more: see --json", "另有 {} 项，见 --json"),
     "hanging_count": ("{} hanging", "{} 项卡住"),
     "no_plan": ("none yet", "尚未收到"),
     "spool": ("spool", "本地缓存"),
