@@ -42,7 +42,7 @@ from gengfu_agent.identity import (
 from gengfu_agent.transport import host_of, meaning, open_channel, with_port
 from gengfu_proto.errors import InvalidToken, MessageError
 from gengfu_proto.limits import MAX_ENROLMENT_BYTES
-from gengfu_proto.names import AGENT_ID_PATTERN, COLLECTOR_NAME, ENROL_PORT, RECOVERY_PREFIX
+from gengfu_proto.names import AGENT_ID_PATTERN, COLLECTOR_NAME, ENROL_PORT, RECOVERY_PREFIX, STREAM_PORT
 from gengfu_proto.text import clean
 from gengfu_proto.token import Token, parse_token
 from gengfu_proto.v1 import enrolment_pb2, enrolment_pb2_grpc, stream_pb2
@@ -271,7 +271,11 @@ async def _unproven_authority(address: str, presented_der: bytes, clock: Clock) 
         period = f"valid from {_text(facts.not_before_s)} to {_text(facts.not_after_s)}"
         raise WrongClock(f"{error} (it is {period})") from error
     except Unreachable as error:  # though it has just shown a certificate
-        raise Unreachable(f"{error}; is that the enrolment listener, whose port is {ENROL_PORT} by default?") from error
+        raise Unreachable(
+            f"{error}, although it shows a certificate. It may be the port for streams, {STREAM_PORT} by default, "
+            f"which lets in only machines that are enrolled: give the port for enrolment, {ENROL_PORT} by default "
+            "(gengfu-collector run prints both when it starts)"
+        ) from error
 
 
 def _presented_certificate(address: str) -> bytes:
@@ -295,7 +299,10 @@ def _presented_certificate(address: str) -> bytes:
             f"check the port, {ENROL_PORT} by default"
         ) from error
     except OSError as error:
-        raise Unreachable(f"no connection to the collector at {address}: {error.strerror or error}") from error
+        raise Unreachable(
+            f"no connection to the collector at {address}: {error.strerror or error}. See that the collector runs, "
+            f"that this is its port for enrolment ({ENROL_PORT} by default) and that no firewall is in between"
+        ) from error
     if certificate is None:
         raise BrokenProtocol(f"{address} presents no certificate")
     return certificate

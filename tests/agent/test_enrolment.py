@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import stat
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -132,6 +134,22 @@ async def test_nobody_there(held_port: int, tmp_path: Path) -> None:
     assert caught.value.exit_code == 3
 
 
+async def test_a_folder_without_room_is_named_and_the_token_stays_good(
+    collector: FakeCollector, tmp_path: Path
+) -> None:
+    """A limit on the size of files stands for a full disk: every write of the command fails."""
+    where = ["--collector", collector.enrol_address, "--state", str(tmp_path)]
+    enrolment = [sys.executable, "-m", "gengfu_agent", "enrol", "--token", collector.authority.token, *where]
+    no_room = ["/bin/sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *enrolment]
+    done = await asyncio.to_thread(subprocess.run, no_room, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"gengfu-agent: the state folder {tmp_path} cannot be written (File too large): make")
+    assert "repeat this command; the token is still good" in done.stderr
+    assert done.stderr.count("\n") == 1
+    done = await asyncio.to_thread(subprocess.run, enrolment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 async def test_something_that_does_not_speak_tls(tmp_path: Path) -> None:
     async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -145,7 +163,7 @@ async def test_something_that_does_not_speak_tls(tmp_path: Path) -> None:
 
 
 async def test_the_port_of_the_stream_is_not_the_one_for_enrolment(collector: FakeCollector, tmp_path: Path) -> None:
-    with pytest.raises(Unreachable, match="is that the enrolment listener"):
+    with pytest.raises(Unreachable, match=r"port for streams.*give the port for enrolment, 8422 by default"):
         await asyncio.to_thread(enrol, f"127.0.0.1:{collector.stream_port}", collector.authority.token, tmp_path)
 
 
