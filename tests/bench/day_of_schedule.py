@@ -231,7 +231,14 @@ def _print(day: Day) -> None:
 def main() -> None:
     """Run it and print what came of it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--class", dest="classes", action="append", choices=CLASSES, help="both when left out")
+    parser.add_argument(
+        "--class",
+        dest="classes",
+        action="append",
+        choices=CLASSES,
+        metavar="CLASS",
+        help=f"{' or '.join(CLASSES)}; both when left out",
+    )
     parser.add_argument("--hours", type=float, default=24.0)
     parser.add_argument("--budget", type=float, default=10.0, help="clock seconds that one check may take in all")
     parser.add_argument("--check", action="append", default=[], help="only checks of this kind; may be given again")

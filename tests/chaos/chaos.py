@@ -254,7 +254,14 @@ def main() -> int:
     parser.add_argument("--agents", type=int, default=3)
     parser.add_argument("--kinds", nargs="+", default=sorted(KINDS), help=f"of {', '.join(sorted(KINDS))}")
     parser.add_argument("--pause", type=float, default=PAUSE_S, help="mean seconds between two deeds")
-    parser.add_argument("--mutants", nargs="*", choices=sorted(ALL), default=[], help="defects to put in")
+    parser.add_argument(
+        "--mutants",
+        nargs="*",
+        choices=sorted(ALL),
+        default=[],
+        metavar="MUTANT",
+        help=f"defects to put in: {', '.join(sorted(ALL))}",
+    )
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("--keep", type=Path, help="work in this empty folder and leave everything there")
     arguments = parser.parse_args()

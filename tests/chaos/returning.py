@@ -233,7 +233,7 @@ def main() -> int:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--agents", type=int, default=2000)
-    parser.add_argument("--ends", choices=("kill", "stop"), default="kill")
+    parser.add_argument("--ends", choices=("kill", "stop"), default="kill", metavar="HOW", help="kill or stop")
     parser.add_argument("--within", type=float, default=180.0, help="seconds until all must be there")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
