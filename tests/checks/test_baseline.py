@@ -19,7 +19,7 @@ from gengfu_checks import guide, software, standards
 from gengfu_checks.errors import CannotMeasure, SettingError
 from gengfu_checks.local import baseline_probe
 from gengfu_checks.local.baseline import CHECK, measure_rules
-from gengfu_checks.local.baseline_judge import Result
+from gengfu_checks.local.baseline_judge import Result, totals
 from gengfu_checks.local.baseline_probe import Probe, parse_launchctl
 from gengfu_checks.model import Measurement, Status
 from gengfu_checks.settings import resolve_thresholds
@@ -217,6 +217,13 @@ def test_files(tmp_path: Path) -> None:
     assert told(found[2])[1:] == (f"sha256 {'0' * 64}", f"sha256 {digest}")
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such pipes")
+def test_what_is_no_file_never_has_the_hash_and_holds_nobody_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    found = measured(*(rule("file_present", path=str(path), sha256="0" * 64) for path in (tmp_path / "pipe", tmp_path)))
+    assert [told(result) for result in found] == [("deviating", f"sha256 {'0' * 64}", "sha256 -")] * 2
+
+
 def test_a_file_is_hashed_again_only_when_it_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, hashes = tmp_path / "a", dict[tuple[object, ...], str]()
     file.write_bytes(b"one")
@@ -234,7 +241,13 @@ def test_a_rule_applies_only_on_its_systems_and_beside_what_it_is_about(tmp_path
     elsewhere = rule("file_absent", path=str(tmp_path), on=["windows", "macos"])
     without = rule("file_absent", path=str(tmp_path), if_exists=str(tmp_path / "none"))
     beside = rule("file_absent", path=str(tmp_path), if_exists=str(tmp_path))
-    assert [result.word for result in measured(elsewhere, without, beside)] == ["deviating"]
+    found = measured(elsewhere, without, beside)
+    assert [result.word for result in found] == ["not_applicable", "deviating"]
+    assert found[0].problem is not None
+    assert (found[0].problem.status, found[0].problem.facts["what"]) == (Status.OK, str(tmp_path / "none"))
+    assert totals(found) == {
+        "compliant_rules": 0, "deviating_rules": 1, "excepted_rules": 0, "unknown_rules": 0, "compliance_ratio": 0,
+    }  # fmt: skip
     assert measured(rule("registry_value", key="HKLM\\X", name="", equals=1)) == []
 
 

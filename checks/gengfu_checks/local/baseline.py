@@ -1,7 +1,8 @@
 """Terminal standard (终端标准): does this machine keep the rules that its organisation has set?
 
 One item a standard (`office-terminal`) with the compliance ratio, one item a rule (`office-terminal/no-telnet-server`).
-Rules for other systems are no items. A deviation of severity info is ok with the code `baseline.deviation`: it counts
+Rules for other systems are no items; a rule about something that is not there is one that counts neither way, so that
+what it said before has an end. A deviation of severity info is ok with the code `baseline.deviation`: it counts
 and opens no ticket. What cannot be seen is unknown and counts neither way.
 
 A collector sends the rules with the plan; without one they are those of a built-in standard or of a file.
@@ -17,8 +18,10 @@ from gengfu_checks.errors import CannotMeasure, SettingError
 from gengfu_checks.local.baseline_judge import (
     DEVIATION,
     EXCEPTED,
+    NOT_APPLICABLE,
     Result,
     judge_rule,
+    not_applicable,
     result_of,
     totals,
     unknown_result,
@@ -57,14 +60,17 @@ def measure(context: Context) -> Iterator[Measurement]:
 def measure_rules(
     rules: Sequence[Rule], waivers: Sequence[Waiver], probe: Probe, severity: str, now_s: float
 ) -> list[Result]:
-    """Return the result of every rule that applies, in their order."""
-    probe.prepare(rule for rule in rules if probe.system in rule.systems)
+    """Return the result of every rule for this system, in their order."""
+    here = [rule for rule in rules if probe.system in rule.systems]
+    probe.prepare(here)
     results = []
-    for rule in rules:
+    for rule in here:
         try:
-            if probe.applies(rule):
-                verdict = judge_rule(rule, probe.look(rule))
-                results.append(result_of(rule, verdict, waiver_for(rule, waivers, now_s), severity))
+            if not probe.applies(rule):
+                results.append(not_applicable(rule))
+                continue
+            verdict = judge_rule(rule, probe.look(rule))
+            results.append(result_of(rule, verdict, waiver_for(rule, waivers, now_s), severity))
         except CannotMeasure as error:
             results.append(unknown_result(rule, error))
     return results
@@ -89,7 +95,7 @@ CHECK = CheckKind(
         Metric("excepted_rules", "Rules that are not kept and have an exception that has not ended"),
         Metric("unknown_rules", "Rules that could not be measured"),
     ),
-    codes=(DEVIATION, EXCEPTED, CHECK_NEEDS_RIGHTS, CHECK_NOT_USABLE, CHECK_PROGRAM_FAILED),
+    codes=(DEVIATION, EXCEPTED, NOT_APPLICABLE, CHECK_NEEDS_RIGHTS, CHECK_NOT_USABLE, CHECK_PROGRAM_FAILED),
     settings=(
         Setting(
             "standard",

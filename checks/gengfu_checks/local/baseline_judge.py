@@ -19,6 +19,7 @@ from gengfu_checks.versions import is_at_least
 
 DEVIATION = "baseline.deviation"
 EXCEPTED = "baseline.excepted"
+NOT_APPLICABLE = "baseline.not_applicable"
 
 NOTHING = "-"
 WITHHELD = "***"
@@ -28,6 +29,7 @@ MAX_SHOWN = 5
 
 _TRUE = frozenset(("true", "yes", "on", "1", "enabled"))
 _FALSE = frozenset(("false", "no", "off", "0", "disabled"))
+_WORDS = {EXCEPTED: "excepted", NOT_APPLICABLE: "not_applicable"}
 _STATUS = {"info": Status.OK, "warning": Status.WARNING, "critical": Status.CRITICAL}
 
 
@@ -49,7 +51,7 @@ class Services:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """Whether a file (or anything else) is there, and its SHA-256 where the rule asks for one."""
+    """Whether a file (or anything else) is there, and its SHA-256 where the rule asks for one and it is a file."""
 
     exists: bool
     sha256: str | None = None
@@ -71,7 +73,8 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of a rule on a machine: `problem` None when it is kept, else a deviation, an exception or unknown.
+    """What became of a rule on a machine: `problem` None when it is kept, else a deviation, an exception, unknown, or
+    that the rule does not apply.
 
     `facts` tell what was looked at where the problem does not.
     """
@@ -82,12 +85,12 @@ class Result:
 
     @property
     def word(self) -> str:
-        """compliant, deviating, excepted or unknown."""
+        """compliant, deviating, excepted, not_applicable or unknown."""
         if self.problem is None:
             return "compliant"
         if self.problem.status is Status.UNKNOWN:
             return "unknown"
-        return "excepted" if self.problem.code == EXCEPTED else "deviating"
+        return _WORDS.get(self.problem.code, "deviating")
 
 
 def judge_rule(rule: Rule, evidence: Evidence) -> Verdict:
@@ -126,6 +129,11 @@ def unknown_result(rule: Rule, error: CannotMeasure) -> Result:
     return Result(rule, Problem(Status.UNKNOWN, error.code, {**error.facts, "rule": rule.id}))
 
 
+def not_applicable(rule: Rule) -> Result:
+    """Return the result of a rule about something that this machine does not have."""
+    return Result(rule, Problem(Status.OK, NOT_APPLICABLE, {"rule": rule.id, "what": rule.if_exists or NOTHING}))
+
+
 def waiver_for(rule: Rule, waivers: Iterable[Waiver], now_s: float) -> Waiver | None:
     """The exception from a rule that holds for longest, None when none holds any more."""
     holding = (w for w in waivers if now_s < w.ends_at_s and any(fnmatchcase(rule.id, p) for p in w.rules))
@@ -135,11 +143,14 @@ def waiver_for(rule: Rule, waivers: Iterable[Waiver], now_s: float) -> Waiver | 
 def totals(results: Sequence[Result]) -> dict[str, float]:
     """The counts, and the weighted share of rules that are kept among those that could be measured.
 
-    A rule with an exception counts as kept. The ratio is left out when nothing could be measured.
+    A rule with an exception counts as kept, one that does not apply not at all. The ratio is left out when nothing
+    could be measured.
     """
     metrics = {f"{word}_rules": 0.0 for word in ("compliant", "deviating", "excepted", "unknown")}
     weights = {"compliant": 0.0, "deviating": 0.0, "excepted": 0.0, "unknown": 0.0}
     for result in results:
+        if result.word == "not_applicable":
+            continue
         metrics[f"{result.word}_rules"] += 1
         weights[result.word] += result.rule.weight
     kept = weights["compliant"] + weights["excepted"]
@@ -239,7 +250,7 @@ def _judge_file(rule: Rule, file: File) -> Verdict:
     wanted = rule.wants.get("sha256")
     if wanted is None or not file.exists:
         return Verdict(file.exists, path, path, path if file.exists else NOTHING)
-    return Verdict(file.sha256 == wanted, path, f"sha256 {wanted}", f"sha256 {file.sha256}")
+    return Verdict(file.sha256 == wanted, path, f"sha256 {wanted}", f"sha256 {file.sha256 or NOTHING}")
 
 
 def _named(rule: Rule) -> str:

@@ -25,7 +25,7 @@ from gengfu_checks.local.baseline_judge import Evidence, File, Services, Setting
 from gengfu_checks.local.os_service import SYSTEMD_RUNNING, parse_show, unit_name
 from gengfu_checks.local.programs import failed, find_program, run_program
 from gengfu_checks.local.setting_text import find_setting
-from gengfu_checks.local.small_file import needs_rights, read_small_text
+from gengfu_checks.local.small_file import needs_rights, open_regular, read_small_text
 from gengfu_checks.local.structured import run_plist
 from gengfu_checks.software import Software
 from gengfu_checks.standards.rules import HIVES, Rule
@@ -72,8 +72,8 @@ class Probe:
             self._services = error
 
     def applies(self, rule: Rule) -> bool:
-        """Whether a rule is for this machine; raises CannotMeasure when that cannot be seen."""
-        return self.system in rule.systems and (rule.if_exists is None or _exists(rule.if_exists))
+        """Whether what a rule is about is there; raises CannotMeasure when that cannot be seen."""
+        return rule.if_exists is None or _exists(rule.if_exists)
 
     def look(self, rule: Rule) -> Evidence:
         """Return what there is for a rule; raises CannotMeasure."""
@@ -98,11 +98,15 @@ class Probe:
             return File(exists=False)
         return File(exists=True, sha256=self._sha256(path) if "sha256" in rule.wants else None)
 
-    def _sha256(self, path: str) -> str:
+    def _sha256(self, path: str) -> str | None:
+        """None for what is no file: a folder or a pipe is not what the rule wants, whatever would come out of it."""
         import hashlib
 
         try:
-            with Path(path).open("rb") as stream:
+            stream = open_regular(Path(path))
+            if stream is None:
+                return None
+            with stream:
                 about = os.fstat(stream.fileno())
                 key = (path, about.st_ino, about.st_size, about.st_mtime_ns)
                 if about.st_size > MAX_HASHED_BYTES:
@@ -112,8 +116,6 @@ class Probe:
                     while chunk := stream.read(_CHUNK_BYTES):
                         digest.update(chunk)
                     self.hashes[key] = digest.hexdigest()
-        except PermissionError as error:
-            raise needs_rights("read access", path) from error
         except OSError as error:
             raise _not_usable(f"{path}: {error.strerror}") from error
         return self.hashes[key]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from gengfu_checks.codes import CHECK_NEEDS_RIGHTS
 from gengfu_checks.errors import CannotMeasure
@@ -18,6 +19,15 @@ def read_small(path: Path, max_bytes: int = MAX_BYTES, *, item: str = "") -> byt
 
     Raises CannotMeasure (`check.needs_rights`, for `item`) when it may not be read, and OSError when the disk fails.
     """
+    stream = open_regular(path, item=item)
+    if stream is None:
+        return None
+    with stream:
+        return stream.read(max_bytes)
+
+
+def open_regular(path: Path, *, item: str = "") -> BinaryIO | None:
+    """A regular file, open for reading; None and errors are those of `read_small`."""
     try:
         # A pipe in the place of a file must not hold the agent up.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -28,8 +38,7 @@ def read_small(path: Path, max_bytes: int = MAX_BYTES, *, item: str = "") -> byt
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         return None
-    with os.fdopen(descriptor, "rb") as stream:
-        return stream.read(max_bytes)
+    return os.fdopen(descriptor, "rb")
 
 
 def read_small_text(path: Path, max_bytes: int = MAX_BYTES, *, item: str = "") -> str | None:

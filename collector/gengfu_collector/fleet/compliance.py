@@ -1,7 +1,8 @@
 """How well machines keep their standards, from the present status of every rule. Totals are pure.
 
 Weights and reasons are those of the inspection folder in force; statuses are those of the store, so that a collector
-that was started a moment ago knows as much. A rule without data counts as unknown: neither kept nor broken.
+that was started a moment ago knows as much. A rule without data counts as unknown: neither kept nor broken. One that
+is for other systems, does not apply or was never looked at is left out.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from gengfu_checks.local.baseline_judge import DEVIATION, EXCEPTED
+from gengfu_checks.local.baseline_judge import DEVIATION, EXCEPTED, NOT_APPLICABLE
 from gengfu_checks.model import OK_CODE, Status
 from gengfu_checks.standards.rules import Rule, Standard
 from gengfu_collector.errors import NotFound
@@ -129,7 +130,7 @@ def _machines(
 def _states(standard: Standard, rows: Mapping[str, Any]) -> Iterator[RuleState]:
     for rule in standard.rules:
         row = rows.get(f"{standard.id}/{rule.id}")
-        if row is not None:
+        if row is not None and row.code != NOT_APPLICABLE:
             word = word_of(row.status, row.code)
             severity = row.status if word == DEVIATING and row.status != Status.OK.word else ""
             yield RuleState(rule, word, severity, row.since_at_ms)
