@@ -280,6 +280,9 @@ def test_a_daemon_that_runs_and_one_that_does_not(tmp_path: Path, monkeypatch: p
         assert found["ClamAV"].metrics == {"protecting": 1.0, "signature_age_seconds": 3600.0}
         assert codes(list(found.values())) == {"": "ok", "ClamAV": "ok"}
     assert codes(list(found_here(monkeypatch, programs, bench).values()))["ClamAV"] == "antivirus.off"
+    (tmp_path / "daily.cvd").rename(tmp_path / "away")
+    assert codes(list(found_here(monkeypatch, programs, bench).values()))["ClamAV"] == "antivirus.no_signatures"
+    (tmp_path / "away").rename(tmp_path / "daily.cvd")
     on_demand = found_here(monkeypatch, {"clamscan": "/usr/bin/clamscan"}, bench)
     assert on_demand["ClamAV"].metrics == {"signature_age_seconds": 3600.0}
 

@@ -58,7 +58,9 @@ def judge(found: Sequence[Product], *, wanted: bool, judged: bool) -> list[Measu
 
 def _code(product: Product, *, is_one_on: bool, judged: bool) -> str:
     if product.state in ("off", "paused", "expired"):
-        return "" if not judged or (product.spare and is_one_on) else OFF
+        # A daemon without signatures does not even start.
+        code = OFF if product.has_signatures else NO_SIGNATURES
+        return "" if not judged or (product.spare and is_one_on) else code
     if not product.has_signatures:
         return NO_SIGNATURES
     return OUTDATED if product.outdated else ""
