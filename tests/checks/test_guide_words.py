@@ -29,11 +29,16 @@ LANGUAGE_SUFFIX = re.compile(r"_(zh|en)$")
 
 
 @cache
+def trees() -> list[ast.Module]:
+    """The code of the checks."""
+    folder = Path(gengfu_checks.__file__).parent
+    return [ast.parse(path.read_text("utf-8")) for path in (*folder.glob("*.py"), *(folder / "local").glob("*.py"))]
+
+
+@cache
 def facts_in_source() -> frozenset[str]:
     """Names of facts that stand in the code of the checks as literals."""
-    folder = Path(gengfu_checks.__file__).parent
-    trees = [ast.parse(path.read_text("utf-8")) for path in (*folder.glob("*.py"), *(folder / "local").glob("*.py"))]
-    return frozenset(name for tree in trees for node in ast.walk(tree) for name in facts_of(node))
+    return frozenset(name for tree in trees() for node in ast.walk(tree) for name in facts_of(node))
 
 
 def facts_of(node: ast.AST) -> Iterator[str]:
@@ -52,6 +57,33 @@ def facts_of(node: ast.AST) -> Iterator[str]:
     for part in given:
         if isinstance(part, ast.Dict):
             yield from [key.value for key in part.keys if isinstance(key, ast.Constant)]  # type: ignore[misc]
+
+
+def sentences() -> Iterator[str]:
+    """What checks say in words of their own: why they cannot run here, what a program did, which right is missing."""
+    for tree in trees():
+        for node in ast.walk(tree):
+            given: list[ast.expr | None] = []
+            if isinstance(node, ast.FunctionDef) and node.name == "usable":
+                given += [part.value for part in ast.walk(node) if isinstance(part, ast.Return)]
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                given += node.args[1:2] if node.func.id == "failed" else []
+                given += node.args[:1] if node.func.id == "needs_rights" else []
+            if isinstance(node, ast.Dict):
+                named = zip(node.keys, node.values, strict=True)
+                given += [v for k, v in named if isinstance(k, ast.Constant) and k.value in ("reason", "needs")]
+            yield from [said for part in given if part is not None for said in literals(part)]
+
+
+def literals(node: ast.expr) -> Iterator[str]:
+    """The texts that an expression can be, with a 1 for what is put into one."""
+    match node:
+        case ast.Constant(value=str(said)):
+            yield said
+        case ast.JoinedStr(values=parts):
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "1" for part in parts)
+        case ast.IfExp(body=body, orelse=orelse):
+            yield from (*literals(body), *literals(orelse))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -93,7 +125,7 @@ def test_every_fact_has_a_name() -> None:
     named = {fact for name in files.names() for fact in files.tables(name).get("facts", {})}
     told = {LANGUAGE_SUFFIX.sub("", fact) for fact in facts_in_source()}
     assert {"device", "model", "needs", "limit_s", "security_updates", "title"} <= told
-    assert sorted(told - named) == []
+    assert sorted(told - named) == [], "name them in [facts] of the file of the kind, or of guide/common.toml"
 
 
 @pytest.mark.parametrize("code", sorted(guide.codes()))
@@ -129,6 +161,18 @@ def test_facts_by_example() -> None:
     assert words.details("network", {}, facts, "en") == ["duplex half", "link eth0", "title standard", "wanted yes"]
     reason = {"reason": "media-empty-error, door-open, something-else"}
     assert words.details("printer_queue", {}, reason, "zh") == ["打印机状态 缺纸, 盖板打开, something-else"]
+
+
+def test_every_sentence_of_a_check_has_its_chinese() -> None:
+    said = set(sentences())
+    assert {"not supported on 1", "read access", "did not end within 1 s"} <= said
+    told = {
+        sentence: str(words.fact_value("", "reason", sentence, "zh"))
+        for sentence in said
+        if re.search("[a-z]", sentence)
+    }
+    without = sorted(sentence for sentence, chinese in told.items() if not CHINESE.search(chinese))
+    assert without == [], "put their Chinese into [phrases] of guide/common.toml"
 
 
 def test_own_sentences_are_told_in_chinese_and_others_as_they_are() -> None:

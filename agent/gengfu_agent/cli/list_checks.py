@@ -10,7 +10,7 @@ from gengfu_agent.cli.words import word
 from gengfu_agent.config import load_config
 from gengfu_checks import registry
 from gengfu_checks.errors import CheckError
-from gengfu_checks.guide import text
+from gengfu_checks.guide import text, words
 from gengfu_checks.model import CheckKind
 from gengfu_proto.text import json_lines
 
@@ -31,8 +31,11 @@ def list_checks(state: Path, *, as_json: bool, language: str) -> int:
     if as_json:
         print(json_lines([_as_json(check) for check in listed]))
         return 0
-    headings = [word(name, language) for name in ("check", "here", "every", "settings")]
-    cells = [[c.name, word("no" if c.why_not else "yes", language), _every(c, language)] for c in listed]
+    headings = [word(name, language) for name in ("check", "about", "here", "every", "settings")]
+    cells = [
+        [c.name, words.kind_title(c.name, language), word("no" if c.why_not else "yes", language), _every(c, language)]
+        for c in listed
+    ]
     columns = table.room_for_last([headings[:-1], *cells], table.terminal_columns())
     rows = [(row, _last_cell(check, columns, language)) for row, check in zip(cells, listed, strict=True)]
     for line in table.table(headings, rows):
@@ -59,7 +62,8 @@ def _last_cell(check: _Listed, columns: int, language: str) -> list[str]:
     settings = [f"{s.name}*" if s.required else s.name for s in check.kind.settings] if check.kind else []
     lines = list(table.wrap(settings, columns, ", "))
     if check.why_not:
-        lines += table.wrap([f"{word('why_not', language)}: {text.clean(check.why_not)}"], columns, "")
+        reason = words.fact_value(check.name, "reason", check.why_not, language)
+        lines += table.wrap([f"{word('why_not', language)}: {text.clean(str(reason))}"], columns, "")
     return lines
 
 

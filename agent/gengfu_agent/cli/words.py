@@ -17,6 +17,7 @@ _WORDS = {
     "what_to_do": ("What to do: {} ({})", "处理建议：{}（{}）"),
     "nothing": ("nothing to look at here", "本机没有可检查的对象"),
     "check": ("CHECK", "检查项"),
+    "about": ("ABOUT", "内容"),
     "here": ("HERE", "本机"),
     "every": ("EVERY", "周期"),
     "settings": ("SETTINGS (* needed)", "设置（* 必填）"),
