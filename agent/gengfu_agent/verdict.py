@@ -25,6 +25,8 @@ MAX_ERROR_CHARS = 300
 _LARGEST_INTEGER = 2**63
 _SHAPE_BYTES = 4 * (MAX_ITEM_CHARACTERS + 2 * MAX_NAME_CHARACTERS)  # of check, kind, target and numbers
 _FINDING_BYTES = 48
+_OF_THE_KERNEL = ("/proc/", "/sys/")
+"""A container or unit may hide parts of these; that is no defect of a check."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ def unknown_of(error: BaseException) -> Unknown:
             return Unknown(CHECK_CRASHED, {"error": str(error)})
         case PermissionError():
             return Unknown(CHECK_NEEDS_RIGHTS, {"target": str(error.filename or "")})
+        case FileNotFoundError() if str(error.filename).startswith(_OF_THE_KERNEL):
+            return Unknown(CHECK_NOT_USABLE, {"reason": f"{error.filename}: -"})
     return Unknown(CHECK_CRASHED, {"error": text, "where": _where(error)})
 
 

@@ -97,9 +97,12 @@ def test_the_list_of_a_real_systemd(samples: Path) -> None:
     assert parse_list((samples / "systemctl" / "list-units-failed-252").read_text()) == ["bad.service"]
 
 
-def test_names_in_a_list_are_taken_only_where_they_are_names() -> None:
-    text = "b.service loaded failed\n\n  a@1.service x\n-.mount loaded failed\n● c.service\n--help x\n"
-    assert parse_list(text) == ["-.mount", "a@1.service", "b.service"]
+def test_a_list_is_one_of_units_or_none() -> None:
+    text = "b.service loaded failed\n\n  a@1.service x\n-.mount loaded failed\n● c.service\n* a@1.service\n"
+    assert parse_list(text) == ["-.mount", "a@1.service", "b.service", "c.service"]
+    assert parse_list("") == []
+    for rubbish in ("--help x", "Usage: systemctl", "{}", "0 loaded units listed.", "\0", ".service"):
+        assert parse_list(f"{text}{rubbish}\n") is None
 
 
 @given(st.text())

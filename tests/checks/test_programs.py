@@ -332,10 +332,13 @@ while not Path(sys.argv[2]).exists():
 """
 
 
-def test_what_is_started_while_the_agent_ends_is_killed_too(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_started_any_more_when_the_agent_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(programs, "_runs", programs._Runs(1))
     programs._runs.end_all()
-    assert run_program((make(script, "exec sleep 1000"),), 120.0, 1000).exit_code == -signal.SIGKILL
+    for _ in range(2):
+        with pytest.raises(CannotMeasure) as caught:
+            run_program(("/bin/true",), 120.0, 1000)
+        assert caught.value.facts["reason"] == "was not started: the agent ends"
 
 
 def test_no_program_outlives_an_agent_that_ends(script: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from gengfu_checks.codes import CHECK_NOT_USABLE
 from gengfu_checks.errors import CannotMeasure, SettingError
 from gengfu_checks.local import windows_registry
 from gengfu_checks.local.baseline_judge import Evidence, File, Services, Setting
-from gengfu_checks.local.os_service import SYSTEMD_RUNNING, parse_show, unit_name
+from gengfu_checks.local.os_service import SYSTEMD_RUNNING, shown, unit_name
 from gengfu_checks.local.programs import failed, find_program, run_program
 from gengfu_checks.local.setting_text import find_setting
 from gengfu_checks.local.small_file import needs_rights, open_regular, read_small_text
@@ -236,6 +236,8 @@ def _sysctl(key: str, system: str) -> Setting:
             text = read_small_text(path)
         except OSError as error:
             raise _not_usable(f"{path}: {error.strerror}") from error
+        if text is None and not PROC_SYS.is_dir():
+            raise _not_usable(f"{PROC_SYS}: -")
         return Setting(None) if text is None else Setting(" ".join(text.split()), _is_private(path))
     program = find_program("sysctl") or "/usr/sbin/sysctl"
     output = run_program([program, "-n", key], PROGRAM_TIMEOUT_S, MAX_OUTPUT_BYTES)
@@ -272,12 +274,11 @@ def _units(names: list[str]) -> Services:
     if program is None:
         raise failed("systemctl", "not found")
     units = {name: unit for name in names if (unit := _unit(name)) is not None}
-    shown = _show_units(program, sorted(set(units.values())))
+    found = _show_units(program, sorted(set(units.values())))
     states: dict[str, str | None] = dict.fromkeys(names)
     for name, unit in units.items():
-        about = shown.get(unit, {})
-        if about.get("LoadState", _NO_UNIT) != _NO_UNIT:
-            states[name] = about.get("ActiveState", "")
+        if found[unit].get("LoadState", _NO_UNIT) != _NO_UNIT:
+            states[name] = found[unit].get("ActiveState", "")
     return Services(states, frozenset(name for name, state in states.items() if state in _RUNNING_UNITS))
 
 
@@ -295,8 +296,7 @@ def _show_units(program: str, units: list[str]) -> dict[str, dict[str, str]]:
     output = run_program([program, "show", "--no-pager", properties, "--", *units], PROGRAM_TIMEOUT_S, MAX_OUTPUT_BYTES)
     if output.exit_code != 0:
         raise failed(program, f"ended with exit code {output.exit_code}")
-    blocks = parse_show(output.stdout.decode("utf-8", "replace"))
-    return {name: block for block in blocks for name in block.get("Names", "").split()}
+    return shown(program, units, output.stdout.decode("utf-8", "replace"))
 
 
 def _windows_services(names: list[str]) -> Services:

@@ -87,13 +87,18 @@ def measure(context: Context) -> list[Measurement]:
 
 
 def place_here() -> Place:
-    """Where this machine keeps its reports."""
+    """Where this machine keeps its reports. Raises CannotMeasure when the program to read them is missing."""
     if psutil.WINDOWS:
         return Place(ask=powershell_rows)
     if psutil.MACOS:
         return Place(tuple(folders_of_mac()))
-    journalctl = find_program("journalctl") if event_log_journal.is_there() else None
-    return Place(tuple(folders_of_linux()), Journal((journalctl,)) if journalctl else None)
+    folders = tuple(folders_of_linux())
+    if not event_log_journal.is_there():
+        return Place(folders)
+    journalctl = find_program("journalctl")
+    if journalctl is None:
+        raise failed("journalctl", "not found")
+    return Place(folders, Journal((journalctl,)))
 
 
 def measure_place(context: Context, place: Place) -> list[Measurement]:

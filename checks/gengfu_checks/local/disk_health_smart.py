@@ -73,8 +73,8 @@ class SelfTest:
 
 def report_of(answer: Any) -> Report | NoReport | str:
     """The report in an answer of smartctl, why there is none, or the error that it told."""
-    if not isinstance(answer, dict):
-        return "its answer is not an object"
+    if not isinstance(answer, dict) or not isinstance(answer.get("smartctl"), dict):
+        return "its answer is not one of smartctl"
     status = _number(answer, 255, "smartctl", "exit_status")
     if status == ASLEEP_EXIT:
         return NoReport.ASLEEP

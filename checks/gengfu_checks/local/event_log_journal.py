@@ -17,7 +17,7 @@ from gengfu_checks.codes import CHECK_NEEDS_RIGHTS
 from gengfu_checks.errors import CannotMeasure
 from gengfu_checks.local.event_log_page import MAX_PAGE_BYTES, Gap, Page, Wanted
 from gengfu_checks.local.event_log_rules import MAX_MESSAGE_CHARS, Entry
-from gengfu_checks.local.programs import failed, run_program
+from gengfu_checks.local.programs import Output, failed, run_program
 
 FOLDERS = (Path("/var/log/journal"), Path("/run/log/journal"))
 SOCKET = Path("/run/systemd/journal/socket")
@@ -97,7 +97,7 @@ def read_rows(
     output = run_program(argv, timeout_s, MAX_PAGE_BYTES, cut=True)
     if output.exit_code != 0 and not output.is_cut:
         raise failed(journal.argv[0], f"ended with exit code {output.exit_code}")
-    rows = list(_rows(journal, output.stdout))
+    rows = list(_rows(journal, output))
     if rows and last and _is_same(str(rows[0].get("__CURSOR", "")), last):
         del rows[0]
     at = str(rows[-1]["__CURSOR"]) if rows else ""
@@ -148,7 +148,7 @@ def _edge(journal: Journal, options: Sequence[str], timeout_s: float) -> str | N
     output = run_program(argv, timeout_s, _LINE_BYTES, cut=True)
     if output.exit_code != 0 and not output.is_cut:
         raise failed(journal.argv[0], f"ended with exit code {output.exit_code}")
-    row = next(_rows(journal, output.stdout), None)
+    row = next(_rows(journal, output), None)
     return None if row is None else str(row["__CURSOR"])
 
 
@@ -168,9 +168,11 @@ def _gap(journal: Journal, last: str, timeout_s: float) -> Gap | None:
     return Gap("journal")
 
 
-def _rows(journal: Journal, output: bytes) -> Iterator[dict[str, Any]]:
+def _rows(journal: Journal, output: Output) -> Iterator[dict[str, Any]]:
     """The entries in journalctl's output; a line that was cut is left for the next time."""
-    whole, newline, _ = output.rpartition(_NEWLINE)
+    whole, newline, rest = output.stdout.rpartition(_NEWLINE)
+    if rest and not output.is_cut:
+        raise failed(journal.argv[0], "its answer ends in the middle of an entry")
     for line in (whole + newline).splitlines():
         try:
             row = json.loads(line)

@@ -19,7 +19,16 @@ import psutil
 
 from gengfu_checks.codes import CHECK_NEEDS_RIGHTS, CHECK_PROGRAM_FAILED
 from gengfu_checks.errors import CannotMeasure
-from gengfu_checks.local.firewall_rules import IPV4, IPV6, input_tables, legacy_refuses, table_refuses
+from gengfu_checks.local.firewall_rules import (
+    IPV4,
+    IPV6,
+    input_tables,
+    is_listing,
+    is_saved,
+    legacy_refuses,
+    table_refuses,
+)
+from gengfu_checks.local.nf_tables import has_tables
 from gengfu_checks.local.plain_text import plain
 from gengfu_checks.local.programs import failed, find_program, run_program
 from gengfu_checks.local.running_programs import running
@@ -73,7 +82,7 @@ class Linux:
 
     nft: str | None
     saves: Mapping[str, str]
-    """By protocol: the program that shows the old tables, where the kernel has any."""
+    """By protocol: the program that shows the old tables, where the kernel has any; "" when it is not installed."""
     manager: str
     may_look: bool
     """Whether this process has CAP_NET_ADMIN."""
@@ -138,25 +147,48 @@ def measure_linux(context: Context, linux: Linux) -> Measurement:
 def _nft_filtered(nft: str | None, within_s: float) -> frozenset[str]:
     filtered: frozenset[str] = frozenset()
     if nft is None:
+        _require_no_tables()
         return filtered
-    tables = input_tables(run_json([nft, "-j", "list", "chains"], within_s / 4, max_bytes=MAX_RULES_BYTES))
+    tables = input_tables(_listing([nft, "-j", "list", "chains"], within_s))
     for table in sorted(tables, key=lambda table: not table.drops):
         if table.protocols <= filtered:
             continue
         # Without the elements of named sets, of which there may be a hundred thousand.
         argv = [nft, "-j", "--terse", "list", "table", table.family, table.name]
-        if table_refuses(run_json(argv, within_s / 4, max_bytes=MAX_RULES_BYTES)):
+        if table_refuses(_listing(argv, within_s)):
             filtered |= table.protocols
     return filtered
+
+
+def _listing(argv: Sequence[str], within_s: float) -> Any:
+    answer = run_json(argv, within_s / 4, max_bytes=MAX_RULES_BYTES)
+    if not is_listing(answer):
+        raise failed(argv[0], "its answer is not a listing")
+    return answer
+
+
+def _require_no_tables() -> None:
+    """Without `nft` nothing is known of tables that are there."""
+    try:
+        are_there = has_tables()
+    except OSError as error:
+        raise failed("nft", f"is not installed, and the kernel does not answer: {error.strerror}") from error
+    if are_there:
+        raise failed("nft", "is not installed: apt-get install nftables (or dnf install nftables)")
 
 
 def _legacy_filtered(saves: Mapping[str, str], within_s: float) -> frozenset[str]:
     filtered = set()
     for protocol, save in saves.items():
+        if not save:
+            raise failed("iptables-save", "is not installed: apt-get install iptables (or dnf install iptables)")
         output = run_program([save, "-t", "filter"], within_s / 2, MAX_RULES_BYTES)
         if output.exit_code != 0:
             raise failed(save, f"ended with {output.exit_code}")
-        if legacy_refuses(output.stdout.decode("utf-8", "replace")):
+        saved = output.stdout.decode("utf-8", "replace")
+        if not is_saved(saved):
+            raise failed(save, "its answer is not the table filter")
+        if legacy_refuses(saved):
             filtered.add(protocol)
     return frozenset(filtered)
 
@@ -167,16 +199,16 @@ def this_linux() -> Linux:
 
 
 def _legacy_saves() -> dict[str, str]:
-    """The programs that show the old tables, where the kernel has such tables (reading the list loads none)."""
+    """The programs that show the old tables, where the kernel has such tables (reading the list loads none); "" for
+    one that is not installed."""
     saves = {}
     for protocol, (tables, programs) in LEGACY_TABLES.items():
         try:
             names = (read_small(tables) or b"").split()
         except CannotMeasure:
             continue
-        found = [path for name in programs if (path := find_program(name))]
-        if b"filter" in names and found:
-            saves[protocol] = found[0]
+        if b"filter" in names:
+            saves[protocol] = next(filter(None, map(find_program, programs)), "")
     return saves
 
 

@@ -70,6 +70,17 @@ def table_refuses(listing: Any) -> bool:
     return any(_refuses(_text(chain, "name"), rules, chain.get("policy") == "drop") for chain in inputs)
 
 
+def is_listing(answer: Any) -> bool:
+    """Whether an answer has the form of libnftables-json(5)."""
+    return isinstance(answer, dict) and isinstance(answer.get("nftables"), list)
+
+
+def is_saved(text: str) -> bool:
+    """Whether a text is a whole table `filter` as iptables-save(8) writes it."""
+    lines = text.splitlines()
+    return "*filter" in lines and "COMMIT" in lines
+
+
 def legacy_refuses(saved: str) -> bool:
     """Whether the table `filter` refuses what it does not let in, by the output of `iptables-legacy-save`."""
     rules: dict[str, list[Sequence[Any]]] = {}

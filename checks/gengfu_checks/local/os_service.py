@@ -51,6 +51,8 @@ _PROPERTIES = (
     "Names", "Description", "LoadState", "ActiveState", "SubState", "Type", "Result", "NRestarts",
     "ActiveEnterTimestampMonotonic",
 )  # fmt: skip
+_BULLETS = frozenset(("*", "x", "●", "○", "×"))
+"""What stands before units that are not well, depending on the version."""
 _RUNNING = frozenset(("active", "reloading", "refreshing"))
 _CHANGING = frozenset(("activating", "deactivating", "maintenance"))
 _LOADED = frozenset(("loaded", "merged"))
@@ -80,10 +82,35 @@ def parse_show(text: str) -> list[dict[str, str]]:
     return [unit for unit in units if unit]
 
 
-def parse_list(text: str) -> list[str]:
-    """Return the unit names in the output of `systemctl list-units --plain --no-legend`, sorted, each once."""
-    first_words = (line.split(maxsplit=1)[0] for line in text.splitlines() if line.strip())
-    return sorted({word for word in first_words if _UNIT.fullmatch(word) or word == "-.mount"})
+def parse_list(text: str) -> list[str] | None:
+    """Return the unit names in the output of `systemctl list-units --plain --no-legend`, sorted, each once; None for
+    what it does not print."""
+    names = set()
+    for line in text.splitlines():
+        words = line.split()
+        if words and words[0] in _BULLETS:
+            del words[0]
+        if words:
+            names.add(words[0])
+    return sorted(names) if all(map(_is_full_name, names)) else None
+
+
+def listed(systemctl: str, text: str) -> list[str]:
+    """The same; raises CannotMeasure (`check.program_failed`) for what it does not print."""
+    names = parse_list(text)
+    if names is None:
+        raise failed(systemctl, "its answer is not a list of units")
+    return names
+
+
+def shown(systemctl: str, names: Sequence[str], text: str) -> dict[str, dict[str, str]]:
+    """The properties of units by name, of these at least, in the output of `systemctl show`; raises CannotMeasure
+    (`check.program_failed`) when it says nothing of one. Also of a unit that does not exist it says that."""
+    known = {name: unit for unit in parse_show(text) for name in unit.get("Names", "").split()}
+    for name in names:
+        if name not in known:
+            raise failed(systemctl, f"said nothing of {name}")
+    return known
 
 
 def problem_of(unit: Mapping[str, str]) -> Problem | None:
@@ -152,7 +179,7 @@ def _failed_units(context: Context, system: System) -> Measurement:
     ignored = context.settings["ignore"]
     failed_units = [
         name
-        for name in parse_list(_ask(arguments, context, system))
+        for name in listed(system.systemctl, _ask(arguments, context, system))
         if not any(fnmatchcase(name, pattern) for pattern in ignored)
     ]
     metrics = {"failed_units": float(len(failed_units))}
@@ -164,11 +191,7 @@ def _failed_units(context: Context, system: System) -> Measurement:
 
 def _show(names: Sequence[str], context: Context, system: System) -> list[dict[str, str]]:
     properties = f"--property={','.join(_PROPERTIES)}"
-    units = parse_show(_ask(("show", "--no-pager", properties, "--", *names), context, system))
-    known = {name: unit for unit in units for name in unit.get("Names", "").split()}
-    for name in names:
-        if name not in known:
-            raise failed(system.systemctl, f"said nothing of {name}")
+    known = shown(system.systemctl, names, _ask(("show", "--no-pager", properties, "--", *names), context, system))
     return [known[name] for name in names]
 
 
@@ -177,6 +200,10 @@ def _ask(arguments: Sequence[str], context: Context, system: System) -> str:
     if output.exit_code != 0:
         raise failed(system.systemctl, f"ended with exit code {output.exit_code}")
     return output.stdout.decode("utf-8", "replace")
+
+
+def _is_full_name(name: str) -> bool:
+    return name == "-.mount" or (_UNIT.fullmatch(name) is not None and _FULL_NAME.fullmatch(name) is not None)
 
 
 def _count(text: str) -> int | None:

@@ -40,6 +40,7 @@ _LOWEST_PRIORITY = 19
 _REAP_S = 1.0
 _FIRST_LOOK_S, _LOOK_EVERY_S = 0.05, 0.25
 _LONGEST_PAUSE_S = 0.05
+_LAST_STARTS_S = 2.0
 
 MAX_PROCESSES = 64
 """How many processes of one run may be there at one time. No resource limit can say that: RLIMIT_NPROC counts every
@@ -65,30 +66,40 @@ class _Runs:
 
     def __init__(self, at_once: int) -> None:
         self._places = threading.BoundedSemaphore(at_once)
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
+        self._starting = 0
         self._running: list[subprocess.Popen[bytes]] = []
         self._stuck: list[subprocess.Popen[bytes]] = []
         self._is_over = False
 
     def take_place(self, within_s: float) -> bool:
         """Whether a place for one more came free within this time."""
-        with self._lock:
+        with self._changed:
             gone = [process for process in self._stuck if process.poll() is not None]
             for process in gone:
                 self._stuck.remove(process)
                 self._places.release()
         return self._places.acquire(timeout=max(0.0, within_s))
 
-    def started(self, process: subprocess.Popen[bytes]) -> None:
-        """Know of one that runs in the place that was taken."""
-        with self._lock:
-            self._running.append(process)
+    def start(self, argv: Sequence[str]) -> subprocess.Popen[bytes]:
+        """Start one in the place that was taken; raises CannotMeasure."""
+        with self._changed:
             if self._is_over:
-                _kill(process)
+                raise failed(argv[0], "was not started: the agent ends")
+            self._starting += 1
+        process = None
+        try:
+            process = _start(argv)
+        finally:
+            with self._changed:
+                self._starting -= 1
+                self._running += [process] if process is not None else []
+                self._changed.notify_all()
+        return process
 
     def ended(self, process: subprocess.Popen[bytes] | None) -> None:
         """Give the place back; that of a process that was killed and is still there follows when it is gone."""
-        with self._lock:
+        with self._changed:
             if process is not None:
                 self._running.remove(process)
             if process is not None and process.returncode is None:
@@ -97,9 +108,10 @@ class _Runs:
                 self._places.release()
 
     def end_all(self) -> None:
-        """Kill what still runs, and what is started from now on: this process ends and can bound nothing any more."""
-        with self._lock:
+        """Kill what runs and start nothing any more: this process ends, and after it nothing would be bounded."""
+        with self._changed:
             self._is_over = True
+            self._changed.wait_for(lambda: self._starting == 0, _LAST_STARTS_S)
             for process in self._running:
                 _kill(process)
 
@@ -174,8 +186,7 @@ def run_program(argv: Sequence[str], timeout_s: float, max_output_bytes: int, *,
         raise failed(argv[0], f"did not start within {timeout_s:g} s: {MAX_AT_ONCE} other programs were running")
     process = None
     try:
-        process = _start(argv)
-        _runs.started(process)
+        process = _runs.start(argv)
         watch = _Watch(argv[0], timeout_s, ends_at_s, process.pid, time.monotonic() + _FIRST_LOOK_S)
         stdout = _output(process, watch, max_output_bytes)
     finally:
@@ -278,8 +289,14 @@ def _has_ended(process: subprocess.Popen[bytes]) -> bool:
 
 
 def _members(session: int) -> list[int]:
-    """The processes in a session; none on Windows."""
-    return [] if psutil.WINDOWS else [pid for pid in psutil.pids() if _asked_of(os.getsid, pid) == session]
+    """The processes in a session; none where they cannot be told: on Windows, and without /proc."""
+    if psutil.WINDOWS:
+        return []
+    try:
+        pids = psutil.pids()
+    except (OSError, IndexError):
+        return []
+    return [pid for pid in pids if _asked_of(os.getsid, pid) == session]
 
 
 def _groups(session: int) -> set[int]:

@@ -135,8 +135,9 @@ def ssh_settings(within_s: float) -> Settings | None:
             output = run_program([sshd, "-T"], within_s, 256 * 1024)
         except CannotMeasure:  # the files say nearly the same
             return sshd_settings.from_files(SSHD_CONFIG)
-        if output.exit_code == 0:
-            return sshd_settings.effective(output.stdout.decode("utf-8", "replace"))
+        settings = sshd_settings.effective(output.stdout.decode("utf-8", "replace"))
+        if output.exit_code == 0 and "permitrootlogin" in settings:  # it prints every setting that there is
+            return settings
     return sshd_settings.from_files(SSHD_CONFIG)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from gengfu_checks.local.small_file import needs_rights
+
 MAX_PROCESSES = 20_000
 PROC = Path("/proc")
 
@@ -18,7 +20,14 @@ class Processes:
 
 
 def running(proc: Path = PROC) -> Processes:
-    """What runs now. The kernel's own threads, and the dead that nobody has reaped, are left out."""
+    """What runs now. The kernel's own threads, and the dead that nobody has reaped, are left out.
+
+    Raises CannotMeasure (`check.needs_rights`) where this process does not see those of others (`hidepid`, proc(5)).
+    """
+    try:
+        (proc / "1/cmdline").open("rb").close()
+    except OSError as error:
+        raise needs_rights("to see the processes of others (hidepid)", str(proc)) from error
     names: set[str] = set()
     programs: set[str] = set()
     pids = (entry for entry in proc.iterdir() if entry.name.isdecimal())

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from gengfu_checks.local.os_service import parse_list, parse_show
+from gengfu_checks.local.os_service import listed, parse_list, shown
 from gengfu_checks.local.programs import failed, run_program
 from gengfu_checks.local.scheduled_model import Job
 
@@ -35,15 +35,15 @@ def jobs(systemctl: str, timeout_s: float, *, told_elsewhere: bool) -> list[Job]
             raise failed(systemctl, f"{words[0]} ended with exit code {output.exit_code}")
         return output.stdout.decode("utf-8", "replace")
 
-    listed = parse_list(ask("list-units", "--type=timer", "--all", "--plain", "--full", "--no-legend"))
-    names = [name for name in listed if name.endswith(".timer")][:MAX_TIMERS]
+    units = listed(systemctl, ask("list-units", "--type=timer", "--all", "--plain", "--full", "--no-legend"))
+    names = [name for name in units if name.endswith(".timer")][:MAX_TIMERS]
     if not names:
         return []
-    timers = parse_show(ask("show", f"--property={','.join(_TIMER)}", "--", *names))
+    known = shown(systemctl, names, ask("show", f"--property={','.join(_TIMER)}", "--", *names))
+    timers = [known[name] for name in names]
     services = sorted({timer["Unit"] for timer in timers if _is_unit(timer.get("Unit", ""))})
-    shown = parse_show(ask("show", f"--property={','.join(_SERVICE)}", "--", *services)) if services else []
-    known = {name: unit for unit in shown for name in unit.get("Names", "").split()}
-    return jobs_of(timers, known, time.monotonic(), told_elsewhere=told_elsewhere)
+    told = ask("show", f"--property={','.join(_SERVICE)}", "--", *services) if services else ""
+    return jobs_of(timers, shown(systemctl, services, told), time.monotonic(), told_elsewhere=told_elsewhere)
 
 
 def jobs_of(

@@ -126,6 +126,8 @@ def collect(rpm: Rpm, timeout_s: float) -> State:
         return State(Path(rpm.dnf).name, None, has_lists=False, installed_at=_installed_at(rpm, timeout_s / 4))
     exit_code, text = _ask(rpm, "check-update", timeout_s=timeout_s / 4)
     packages = parse_check_update(text) if exit_code == UPDATES_THERE else []
+    if exit_code == UPDATES_THERE and not packages:
+        raise failed(rpm.dnf, "check-update named none of the updates that it found")
     knows_security = Path(rpm.dnf).name != "yum" and _has_advisories(rpm.root)
     advisories: list[Advisory] = []
     days: dict[str, float] = {}
@@ -155,8 +157,10 @@ def _installed_at(rpm: Rpm, timeout_s: float) -> float | None:
     output = run_program(argv, timeout_s, MAX_OUTPUT_BYTES)
     if output.exit_code != 0:
         raise failed(rpm.rpm, f"-qa ended with exit code {output.exit_code}")
-    times = [int(word) for word in output.stdout.split() if word.isdigit() and len(word) <= 12]
-    return float(max(times)) if times else None
+    words = output.stdout.split()
+    if not all(word.isdigit() and len(word) <= 12 for word in words):
+        raise failed(rpm.rpm, "-qa did not answer with times of installation")
+    return float(max(map(int, words))) if words else None
 
 
 def _lists(root: Path) -> list[Path]:

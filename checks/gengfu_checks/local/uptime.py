@@ -68,8 +68,11 @@ def packages_of(mark: str) -> str:
 
 
 def judge_needs_restarting(exit_code: int, output: str) -> Reboot:
-    """What `needs-restarting -r` said. It also exits with 1 when it fails, so the text decides."""
-    if exit_code == 0:
+    """What `needs-restarting -r` said. It also exits with 1 when it fails, so the text decides.
+
+    No restart: "Reboot should not be necessary." (dnf), "Reboot is probably not necessary." (yum-utils).
+    """
+    if exit_code == 0 and "not necessary" in output.replace("not be ", "not "):
         return Reboot(False, {})
     if exit_code == 1 and "Reboot is required" in output:
         names = (line.lstrip()[2:] for line in output.splitlines() if line.lstrip().startswith("* "))
