@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,12 @@ from gengfu_checks.threshold import judge
 # machine with ntpd, quoted in a public bug report (moby #33126).
 NOBODYS = KernelClock(state=5, status=0x0040, offset=0, max_error_us=16_000_000, estimated_error_us=16_000_000)
 KEPT = KernelClock(state=0, status=0x2001, offset=-79_766, max_error_us=821_262, estimated_error_us=1_774)
+
+
+@pytest.fixture(autouse=True)
+def no_chrony(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever keeps the clock of the machine that runs the tests."""
+    monkeypatch.setattr(clock, "find_program", lambda _name: None)
 
 
 def test_what_real_readings_mean() -> None:
@@ -71,6 +78,56 @@ def test_the_grace_starts_anew_when_synchronisation_is_lost(
     instance.later(1)
     assert run_with(monkeypatch, instance, NOBODYS).problem is not None
     assert run_with(monkeypatch, instance, KEPT).problem is None
+
+
+# `chronyc -c -n tracking` of chrony 4.3 (Debian 12) in a network namespace, chronyd -x, without rtcsync: following a
+# server, serving its own clock, without any source. The kernel said what NOBODYS says all the while.
+FOLLOWS = (
+    "7F000001,127.0.0.1,4,1795316734.877184795,-0.000001437,0.000000038,0.000001672,0.023,0.002,0.086,"
+    "0.000005258,0.000000384,1.0,Normal\n"
+)
+OWN = (
+    "7F7F0101,,8,1795316720.125187729,"
+    "0.000000000,0.000000000,0.000000000,0.000,0.000,0.000,0.000000000,0.000000000,0.0,Normal\n"
+)
+NONE = (
+    "00000000,,0,0.000000000,"
+    "0.000000000,0.000000000,0.000000000,0.000,0.000,0.000,1.000000000,1.000000000,0.0,Not synchronised\n"
+)
+HEARD_AT_S = 1795316734.9
+
+
+@pytest.mark.parametrize(
+    ("body", "later_s", "is_kept"),
+    [
+        (f"printf %s '{FOLLOWS}'", 60, True),
+        (f"printf %s '{FOLLOWS}'", 4 * 3600, False),
+        (f"printf %s '{OWN}'", 60, False),
+        (f"printf %s '{NONE}'", 60, False),
+        ("echo 506 Cannot talk to daemon; exit 1", 60, False),
+        ("echo rubbish", 60, False),
+        ("exec yes", 60, False),
+    ],
+)
+def test_a_chronyd_that_tells_the_kernel_nothing_is_asked(
+    bench: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    body: str,
+    later_s: float,
+    is_kept: bool,
+) -> None:
+    chronyc = tmp_path / "chronyc"
+    chronyc.write_text(f"#!/bin/sh\n{body}\n")
+    chronyc.chmod(0o755)
+    monkeypatch.setattr(clock, "find_program", {"chronyc": str(chronyc)}.get)
+    instance = bench(clock.CHECK)
+    instance.now_s = HEARD_AT_S + later_s
+    measurement = run_with(monkeypatch, instance, NOBODYS)
+    assert (measurement.problem is None) is is_kept
+    assert measurement.metrics["synchronised"] == float(is_kept)
+    if is_kept:
+        assert measurement.metrics["offset_seconds"] == pytest.approx(1.437e-6)
 
 
 def test_a_clock_that_nobody_keeps_is_never_critical() -> None:

@@ -1,18 +1,22 @@
 """Clock: whether something keeps it right, and how far off the kernel takes it to be (Linux).
 
 The kernel knows what its time service (chrony, ntpd, systemd-timesyncd, a hypervisor's tool) told it; asking needs no
-rights. A clock that nobody keeps is a warning after a grace, never more: how wrong it is cannot be seen from inside.
+rights. chronyd tells it nothing without the directive `rtcsync` (chrony.conf(5)), so before a clock is called unkept
+chronyc(1) is asked. A clock that nobody keeps is a warning after a grace, never more: how wrong it is cannot be seen
+from inside.
 """
 
 from __future__ import annotations
 
 import errno
+import math
 from dataclasses import dataclass
 
 import psutil
 
 from gengfu_checks.codes import CHECK_NEEDS_RIGHTS
 from gengfu_checks.errors import CannotMeasure
+from gengfu_checks.local.programs import find_program, run_program
 from gengfu_checks.model import (
     CheckKind,
     Context,
@@ -24,6 +28,15 @@ from gengfu_checks.model import (
     Status,
     Threshold,
 )
+
+CHRONYC_TIMEOUT_S = 3.0
+MAX_OUTPUT_BYTES = 4096
+CHRONY_STALE_S = 3 * 3600.0
+"""chronyd polls every 17 minutes or oftener; one that last heard of its source longer ago has lost it."""
+_CHRONY_FIELDS = 14
+_CHRONY_OWN_CLOCK = "7F7F0101"
+"""The reference of a server that passes on its own clock, whatever that says (`local` in chrony.conf)."""
+_KEPT_LEAPS = ("Normal", "Insert second", "Delete second")
 
 # From linux/timex.h.
 _STA_UNSYNC = 0x0040
@@ -67,9 +80,37 @@ def measure(context: Context) -> list[Measurement]:
         context.memory["synchronised_s"] = now_s
         return [Measurement("", clock_metrics(clock))]
     since_s = context.memory.get("synchronised_s", 0.0)
-    late = now_s - since_s >= context.settings["grace"]
-    problem = Problem(Status.WARNING, "clock.unsynchronised") if late else None
-    return [Measurement("", clock_metrics(clock), problem=problem)]
+    if now_s - since_s < context.settings["grace"]:
+        return [Measurement("", clock_metrics(clock))]
+    offset_s = chrony_offset_s(_asked_chrony(), context.now())
+    if offset_s is not None:
+        return [Measurement("", {"synchronised": 1.0, "offset_seconds": abs(offset_s)})]
+    return [Measurement("", clock_metrics(clock), problem=Problem(Status.WARNING, "clock.unsynchronised"))]
+
+
+def chrony_offset_s(tracking: str, now_s: float) -> float | None:
+    """How far off chronyd takes the clock to be, by `chronyc -c -n tracking`; None when it does not keep it."""
+    fields = tracking.strip().split(",")
+    if len(fields) != _CHRONY_FIELDS or fields[0] == _CHRONY_OWN_CLOCK or fields[-1] not in _KEPT_LEAPS:
+        return None
+    try:
+        heard_at_s, offset_s = float(fields[3]), float(fields[4])
+    except ValueError:
+        return None
+    is_sound = math.isfinite(offset_s) and now_s - heard_at_s < CHRONY_STALE_S
+    return offset_s if is_sound else None
+
+
+def _asked_chrony() -> str:
+    """What chronyc prints; nothing where there is none, or no chronyd behind it."""
+    chronyc = find_program("chronyc")
+    if chronyc is None:
+        return ""
+    try:
+        output = run_program([chronyc, "-c", "-n", "tracking"], CHRONYC_TIMEOUT_S, MAX_OUTPUT_BYTES)
+    except CannotMeasure:  # what the kernel says stands
+        return ""
+    return output.stdout.decode("ascii", "replace") if output.exit_code == 0 else ""
 
 
 def read_kernel_clock() -> KernelClock:
