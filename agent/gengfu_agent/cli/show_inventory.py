@@ -10,7 +10,7 @@ from gengfu_agent.inventory.helper import cpu_ms
 from gengfu_checks import guide
 from gengfu_checks.guide import text
 from gengfu_checks.inventory.collect import collect
-from gengfu_checks.inventory.collected import Collected
+from gengfu_checks.inventory.collected import Collected, name_of
 from gengfu_checks.model import Fact, InventoryEntry, UnreadCategory
 from gengfu_proto.text import json_lines
 
@@ -24,7 +24,6 @@ _FACTS_ZH = {
     "width_cm": "宽 cm", "height_cm": "高 cm", "uri": "地址", "location": "位置", "build": "构建", "kernel": "内核",
     "architecture": "架构", "publisher": "发布者", "installed_on": "安装日期",
 }  # fmt: skip
-_NAMES = ("name", "model", "slot", "address")
 
 
 def show_inventory(*, as_json: bool, language: str) -> int:
@@ -61,7 +60,7 @@ def _category(category: str, language: str) -> str:
 
 
 def _name(entry: InventoryEntry) -> str:
-    return next((str(entry.facts[name]) for name in _NAMES if name in entry.facts), entry.key)
+    return name_of(entry.key, entry.facts)
 
 
 def _details(entry: InventoryEntry, language: str) -> list[str]:

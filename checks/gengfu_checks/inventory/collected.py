@@ -24,6 +24,9 @@ _NOTHING = re.compile(
 )
 
 
+_CALLED = {"memory/total": "RAM"}
+
+
 @dataclass(slots=True)
 class Collected:
     """Entries by key, and categories that could not be looked at as a whole."""
@@ -49,6 +52,12 @@ class Collected:
 def entry(key: Iterable[str], category: str, facts: Mapping[str, object]) -> InventoryEntry:
     """Return an entry whose key is made of these parts; facts that say nothing are left out."""
     return InventoryEntry("/".join(key), category, dict(_telling(facts)))
+
+
+def name_of(key: str, facts: Mapping[str, Fact]) -> str:
+    """What people call a thing."""
+    named = (str(facts[fact]) for fact in ("model", "name", "slot", "address") if facts.get(fact))
+    return next(named, _CALLED.get(key, key))
 
 
 def said(text: object) -> str:

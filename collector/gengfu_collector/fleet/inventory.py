@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
+from gengfu_checks.inventory.collected import name_of
 from gengfu_checks.model import Fact, InventoryEntry
 from gengfu_collector.store.documents import from_text, to_text
 from gengfu_collector.store.schema import inventory, inventory_change, inventory_entry
@@ -64,7 +65,10 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """A change that a rule asks somebody to look at, and that is neither undone nor accepted."""
+    """A change that a rule asks somebody to look at, and that is neither undone nor accepted.
+
+    `before` and `after` are what the thing's facts were and are, but for those that say nothing of it.
+    """
 
     id: int
     kind: str
@@ -72,6 +76,8 @@ class Drift:
     key: str
     name: str
     severity: str
+    before: Mapping[str, Fact] | None = None
+    after: Mapping[str, Fact] | None = None
 
 
 def take(
@@ -121,9 +127,7 @@ def drifts(connection: Connection, asset_id: int) -> list[Drift]:
     first = {row.key: row for row in reversed(rows)}
     undone = [row.id for row in rows if _is_undone(row, present) or _is_as_before(first[row.key], present)]
     _settle(connection, undone, UNDONE)
-    return [
-        Drift(row.id, row.kind, row.category, row.key, row.name, row.severity) for row in rows if row.id not in undone
-    ]
+    return [_drift(row) for row in rows if row.id not in undone]
 
 
 def accept(connection: Connection, asset_id: int, category: str = "") -> int:
@@ -320,6 +324,13 @@ def _open_rows(connection: Connection, asset_id: int) -> Sequence[Row[Any]]:
     return connection.execute(select(inventory_change).where(*where).order_by(inventory_change.c.id)).all()
 
 
+def _drift(row: Row[Any]) -> Drift:
+    before, after = (
+        None if facts is None else _telling(row.category, from_text(facts)) for facts in (row.before, row.after)
+    )
+    return Drift(row.id, row.kind, row.category, row.key, row.name, row.severity, before, after)
+
+
 def _settle(connection: Connection, ids: Sequence[int], drift: str) -> None:
     for part in _chunks(ids):
         connection.execute(update(inventory_change).where(inventory_change.c.id.in_(part)).values(drift=drift))
@@ -355,14 +366,6 @@ def _row(asset_id: int, entry: InventoryEntry, scan: int) -> dict[str, Any]:
         "facts": to_text(dict(entry.facts)),
         "scan": scan,
     }
-
-
-def name_of(key: str, facts: Mapping[str, Fact]) -> str:
-    """What people call a thing."""
-    for fact in ("model", "name", "slot", "address"):
-        if facts.get(fact):
-            return str(facts[fact])
-    return key
 
 
 def _size(facts: Mapping[str, Fact]) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from gengfu_checks import codes
+from gengfu_checks.guide import text
 from gengfu_checks.model import OK_CODE, Fact, Finding, Status
 from gengfu_collector.faults.model import Ended, Observed, Rule
 from gengfu_collector.fleet import events
@@ -23,6 +24,8 @@ from gengfu_proto.convert.inventory import Inventory
 INVENTORY = "inventory"
 ACCEPTED_BY = "changes accepted by "
 NAMES_TOLD = 5
+FACTS_TOLD = 2
+NAME_CHARS = 48
 
 _RULE = Rule(confirm=1, recover=1, flap_openings=1_000_000)
 """Looks are hours apart: nothing is gained by waiting for a second one, and nothing flaps."""
@@ -42,6 +45,8 @@ _HARDWARE_CODES = {
     "changed": codes.INVENTORY_HARDWARE_CHANGED,
     "shrunk": codes.INVENTORY_HARDWARE_CHANGED,
 }
+_GRAVEST = ("added", "changed", "shrunk", "removed")
+_SIGNS = {"added": "+ ", "removed": "- "}
 
 
 def rule_name(category: str, kind: str) -> str:
@@ -118,13 +123,13 @@ def _observe(
         occasion = Occasion(measured_at_ms=measured_at_ms)
         apply(work, record, target, _RULE, Observed(Status.OK, OK_CODE), occasion)
         return
-    worst = max(drifts, key=lambda drift: Status[drift.severity.upper()].badness)
+    worst = max(drifts, key=lambda drift: (Status[drift.severity.upper()].badness, _GRAVEST.index(drift.kind)))
     finding = Finding(
         check=INVENTORY,
         item=target.item,
         status=Status[worst.severity.upper()],
-        code=_CODES.get((worst.category, worst.kind), _HARDWARE_CODES[worst.kind]),
-        facts=_facts(drifts),
+        code=_code(worst),
+        facts=facts_of(drifts, _code(worst)),
         metrics={},
         measured_at=measured_at_ms / 1000,
     )
@@ -136,7 +141,40 @@ def _observe(
         tell(work, target.ticket.id, TicketEventKind.RECODED, ENGINE, finding_document(occasion))
 
 
-def _facts(drifts: Sequence[Drift]) -> dict[str, Fact]:
-    names = list(dict.fromkeys(drift.name for drift in drifts))
-    shown = ", ".join(names[:NAMES_TOLD])
-    return {"things": shown if len(names) <= NAMES_TOLD else f"{shown} …", "count": len(drifts)}
+def _code(drift: Drift) -> str:
+    return _CODES.get((drift.category, drift.kind), _HARDWARE_CODES[drift.kind])
+
+
+def facts_of(drifts: Sequence[Drift], code: str) -> dict[str, Fact]:
+    """What an article of this code tells: what it is about and how much that is, and what else has changed."""
+    things = [_described(drift) for drift in drifts if _code(drift) == code]
+    others = [f"{_SIGNS.get(drift.kind, '')}{_described(drift)}" for drift in drifts if _code(drift) != code]
+    facts: dict[str, Fact] = {"things": _listed(things), "count": len(things)}
+    return facts | ({"others": _listed(others)} if others else {})
+
+
+def _listed(things: Sequence[str]) -> str:
+    more = len(things) - NAMES_TOLD
+    return ", ".join(things[:NAMES_TOLD]) + (f" (+{more})" if more > 0 else "")
+
+
+def _described(drift: Drift) -> str:
+    """A thing as a line for people can name it: `curl 7.88 → 8.5`, `Disk S1 466 GiB`."""
+    name = text.clean(drift.name, NAME_CHARS)
+    if drift.before is None or drift.after is None:
+        there = drift.before or drift.after or {}
+        return " ".join((name, *(_shown(key, there) for key in ("version", "serial", "size_bytes") if key in there)))
+    keys = [key for key in dict.fromkeys((*drift.before, *drift.after)) if _differs(key, drift)]
+    return " ".join((name, *(f"{_shown(key, drift.before)} → {_shown(key, drift.after)}" for key in keys[:FACTS_TOLD])))
+
+
+def _differs(key: str, drift: Drift) -> bool:
+    before, after = drift.before or {}, drift.after or {}
+    return before.get(key) != after.get(key)
+
+
+def _shown(key: str, facts: Mapping[str, Fact]) -> str:
+    value = facts.get(key, "-")
+    if key == "size_bytes" and isinstance(value, int | float):
+        return text.byte_size(value, "")
+    return text.clean(str(value), NAME_CHARS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from intake_rig import HOUR_MS, NOW_MS, RULES, Rig, rig_on, submission
 
 from gengfu_agent.inventory.known import Known, Look, tell
+from gengfu_checks import guide
 from gengfu_checks.model import Fact, InventoryEntry, Status, UnreadCategory
 from gengfu_collector.admin import inventory as listings
 from gengfu_collector.errors import NotFound, UsageError
@@ -20,7 +22,7 @@ from gengfu_collector.intake import by_hand, pipeline
 from gengfu_collector.intake.inventory import rules_of
 from gengfu_collector.intake.submission import Outcome, Submission
 from gengfu_collector.store.database import Database
-from gengfu_collector.store.schema import event, inventory, inventory_change, inventory_entry
+from gengfu_collector.store.schema import event, inventory, inventory_change, inventory_entry, ticket_event
 from gengfu_proto.convert.inventory import encode_change, encode_full
 from gengfu_proto.convert.report import decode_body
 
@@ -198,6 +200,40 @@ def test_more_of_the_same_is_told_to_whoever_has_the_ticket(rig: Rig, machine: M
     assert tickets(rig) == [("inventory", "software", "warning")]
     machine.look(*BEGINNING)
     assert rig.events() == ["opened", "recoded", "resolved"]
+
+
+def last_told(rig: Rig, language: str = "en") -> tuple[str, str]:
+    """Code and summary of the last event of a ticket."""
+    told = json.loads(rig.rows(ticket_event)[-1]["data"])
+    return told["code"], guide.summary(told["code"], language, "", told["facts"], {}, None)
+
+
+def test_a_ticket_says_what_became_of_what(rig: Rig, machine: Machine) -> None:
+    machine.look(*BEGINNING)
+    machine.look(MODULE_1, thing("memory/total", size_bytes=8 * GIB), DISK, BASH)
+    assert last_told(rig) == (
+        "inventory.memory_removed",
+        "less memory than before: RAM 16 GiB → 8 GiB, A2 S2 8 GiB",
+    )
+    machine.look(*BEGINNING)
+    twin = thing("disk/serial/D2", model="Disk", serial="D2", size_bytes=GIB)
+    machine.look(*BEGINNING, twin)
+    machine.look(MODULE_1, MODULE_2, TOTAL, BASH)
+    assert last_told(rig)[1] == "gone or replaced: Disk D1 1 GiB, Disk D2 1 GiB"
+    assert last_told(rig, "zh")[1] == "磁盘缺失或被更换：Disk D1 1 GiB、Disk D2 1 GiB".replace("、", ", ")
+
+
+def test_a_ticket_counts_what_its_title_says_and_names_the_rest(rig: Rig, machine: Machine) -> None:
+    machine.look(*BEGINNING)
+    new = [thing(f"software/dpkg/n{number}", name=f"n{number}", version="1") for number in range(7)]
+    bash = thing("software/dpkg/bash", name="bash", version="5.2", installed_on="2026-02-01")
+    machine.look(MODULE_1, MODULE_2, TOTAL, DISK, bash, *new)
+    assert last_told(rig) == (
+        "inventory.software_changed",
+        "1 changed: bash 5.1 → 5.2; also: + n0 1, + n1 1, + n2 1, + n3 1, + n4 1 (+2)",
+    )
+    machine.look(*BEGINNING, *new)
+    assert last_told(rig) == ("inventory.software_added", "7 new: n0 1, n1 1, n2 1, n3 1, n4 1 (+2)")
 
 
 def test_what_goes_back_to_the_first_state_is_undone_whatever_lay_between(rig: Rig, machine: Machine) -> None:
