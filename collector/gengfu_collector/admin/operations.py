@@ -18,6 +18,7 @@ from gengfu_collector.admin.desk import Desk
 from gengfu_collector.errors import Refused, UsageError
 from gengfu_collector.fleet import agents, assets, compliance, events, tokens
 from gengfu_collector.fleet.inspection import load_inspection
+from gengfu_collector.fleet.plan_words import ENGLISH
 from gengfu_collector.fleet.review import diff
 from gengfu_collector.fleet.standards import CHECK_KIND
 from gengfu_collector.gateway.authority import Authority
@@ -198,11 +199,11 @@ async def _asset_retire(desk: Desk, actor: str, name: str, reason: str) -> Any:
     return {**found.details(), "faults_closed": ended}
 
 
-async def _config_diff(desk: Desk, actor: str, folder: str) -> Any:
+async def _config_diff(desk: Desk, actor: str, folder: str, language: str = ENGLISH) -> Any:
     new = await asyncio.to_thread(load_inspection, Path(folder) if folder else None, desk.inspection().zone)
     found = await _reading(lambda c: assets.every(c, retired=False))(desk, actor)
     difference = diff(desk.inspection(), new, [(one.name, one.asset_class, one.labels) for one in found])
-    return {**difference.as_json(), "lines": difference.lines()}
+    return {**difference.as_json(), "lines": difference.lines(language)}
 
 
 async def _compliance(desk: Desk, actor: str, standard: str = "", asset: str = "") -> Any:

@@ -137,7 +137,7 @@ def config_check(
     if json:
         show.as_json(review.as_json())
     else:
-        for text in review.lines():
+        for text in review.lines(show.language()):
             show.line(text)
 
 
@@ -148,7 +148,7 @@ def config_diff(
     json: Json = False,
 ) -> None:
     """Show which machines another inspection folder would change, and how · 比较配置"""
-    found = request(data, "config.diff", folder=str(inspection.resolve()))
+    found = request(data, "config.diff", folder=str(inspection.resolve()), language=show.language())
     lines = found.pop("lines")
     if json:
         show.as_json(found)

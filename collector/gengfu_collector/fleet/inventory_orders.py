@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from gengfu_checks.model import Status
 from gengfu_collector.fleet.inventory import EVENTFUL, KINDS
 from gengfu_collector.fleet.toml_lines import KeyPath
-from gengfu_collector.fleet.toml_table import Table, duration, unknown_word
+from gengfu_collector.fleet.toml_table import Table, unknown_word
 from gengfu_proto.convert.plan import MIN_INVENTORY_EVERY_S
 
 KEYS = ("every", "enabled")
@@ -44,13 +44,6 @@ class InventoryOrders:
         """Effective values by key, for people and scripts."""
         rules = {f"rule.{category}.{kind}": severity.word for (category, kind), severity in sorted(self.rules.items())}
         return {"every_s": self.every_s, **rules} if self.every_s else {}
-
-    def line(self) -> str:
-        """The same in one line; empty when it is not looked at."""
-        if not self.every_s:
-            return ""
-        rules = [f"{category} {kind} {severity.word}" for (category, kind), severity in sorted(self.rules.items())]
-        return ", ".join([f"inventory: every {duration(self.every_s)}", *rules])
 
 
 def read(profile: Table) -> dict[KeyPath, object]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gengfu_checks.model import Threshold
+from gengfu_collector.fleet.plan_words import ENGLISH, level, say
 from gengfu_collector.fleet.plans import AssetOrders
 from gengfu_collector.fleet.toml_table import duration, shown
 from gengfu_proto.convert.plan import PlannedCheck
@@ -42,13 +43,13 @@ class PlanChange:
             "inventory": _pairs(self.inventory),
         }
 
-    def lines(self) -> list[str]:
+    def lines(self, language: str = ENGLISH) -> list[str]:
         """One line for each check that differs."""
         lines = [f"+ {name}" for name in self.added]
         lines += [f"- {name}" for name in self.removed]
-        lines += [f"~ {name}: {_change_text(keys)}" for name, keys in self.changed.items()]
-        lines += [f"~ absence: {_change_text(self.absence)}"] if self.absence else []
-        return lines + ([f"~ inventory: {_change_text(self.inventory)}"] if self.inventory else [])
+        lines += [f"~ {name}: {_change_text(keys, language)}" for name, keys in self.changed.items()]
+        lines += [f"~ absence: {_change_text(self.absence, language)}"] if self.absence else []
+        return lines + ([f"~ inventory: {_change_text(self.inventory, language)}"] if self.inventory else [])
 
 
 def change(old: AssetOrders, new: AssetOrders) -> PlanChange:
@@ -80,25 +81,35 @@ def orders_lines(orders: AssetOrders) -> list[str]:
     return lines + ([inventory_line(orders)] if orders.inventory.every_s else [])
 
 
-def check_line(orders: AssetOrders, check: PlannedCheck) -> str:
+def check_line(orders: AssetOrders, check: PlannedCheck, language: str = ENGLISH) -> str:
     """The line of one check."""
     rule = orders.rules[check.name]
-    return (
-        f"{check.name}: every {duration(check.every_s)}, timeout {duration(check.timeout_s)}, confirm {rule.confirm}, "
-        f"recover {rule.recover}, at most {rule.worst.word}{_set_by(orders.origins[check.name])}"
+    line = say(
+        language,
+        "check",
+        name=check.name,
+        every=duration(check.every_s),
+        timeout=duration(check.timeout_s),
+        confirm=rule.confirm,
+        recover=rule.recover,
+        worst=level(rule.worst.word, language),
     )
+    return line + _set_by(orders.origins[check.name], language)
 
 
-def absence_line(orders: AssetOrders) -> str:
+def absence_line(orders: AssetOrders, language: str = ENGLISH) -> str:
     """The line that says when silence is a fault."""
-    after = duration(orders.absence.after_s)
-    return f"absence: after {after}, expected {orders.absence.expected.text}{_set_by(orders.absence_origins)}"
+    after, hours = duration(orders.absence.after_s), orders.absence.expected.text
+    return say(language, "absence", after=after, hours=hours) + _set_by(orders.absence_origins, language)
 
 
-def inventory_line(orders: AssetOrders) -> str:
+def inventory_line(orders: AssetOrders, language: str = ENGLISH) -> str:
     """The line that says how often the inventory is looked at and which of its changes become tickets."""
-    line = orders.inventory.line() or "inventory: never"
-    return line + _set_by(orders.inventory_origins)
+    inventory = orders.inventory
+    line = say(language, "inventory", every=duration(inventory.every_s)) if inventory.every_s else ""
+    rules = [f"{category} {kind} {worst.word}" for (category, kind), worst in sorted(inventory.rules.items())]
+    line = ", ".join([line, *rules]) if line else say(language, "no_inventory")
+    return line + _set_by(orders.inventory_origins, language)
 
 
 def _by_check(orders: AssetOrders) -> dict[str, Values]:
@@ -147,30 +158,34 @@ def _pairs(keys: Mapping[str, tuple[object, object]]) -> Json:
     return {key: {"old": old, "new": new} for key, (old, new) in keys.items()}
 
 
-def _change_text(keys: Mapping[str, tuple[object, object]]) -> str:
-    return "; ".join(f"{key.removesuffix('_s')} {_pair_text(key, old, new)}" for key, (old, new) in keys.items())
+def _change_text(keys: Mapping[str, tuple[object, object]], language: str) -> str:
+    return "; ".join(
+        f"{key.removesuffix('_s')} {_pair_text(key, old, new, language)}" for key, (old, new) in keys.items()
+    )
 
 
-def _pair_text(key: str, old: object, new: object) -> str:
+def _pair_text(key: str, old: object, new: object, language: str) -> str:
     if key in _OF_STANDARDS:
         before, after = ([] if value is None else list(value) for value in (old, new))  # type: ignore[call-overload]
         parts = [f"-{shown(text)}" for text in before if text not in after]
         parts += [f"+{shown(text)}" for text in after if text not in before]
-        more = f" and {len(parts) - MAX_LISTED} more" if len(parts) > MAX_LISTED else ""
+        more = say(language, "and_more", count=len(parts) - MAX_LISTED) if len(parts) > MAX_LISTED else ""
         return " ".join(parts[:MAX_LISTED]) + more
-    return f"{_text(key, old)} -> {_text(key, new)}"
+    return f"{_text(key, old, language)} -> {_text(key, new, language)}"
 
 
-def _text(key: str, value: object) -> str:
+def _text(key: str, value: object, language: str) -> str:
     if value is None:
-        return "none"
+        return say(language, "none")
     if isinstance(value, list) and len(value) > MAX_LISTED:
-        return f"{len(value)} entries"
+        return say(language, "entries", count=len(value))
     return duration(value) if key.endswith("_s") and isinstance(value, float) else str(value)
 
 
-def _set_by(origins: Mapping[str, str]) -> str:
+def _set_by(origins: Mapping[str, str], language: str) -> str:
     keys_of: dict[str, list[str]] = {}
     for key, profile in origins.items():
         keys_of.setdefault(profile, []).append(key)
-    return "".join(f"; {profile} set {', '.join(sorted(keys))}" for profile, keys in keys_of.items())
+    return "".join(
+        say(language, "set_by", profile=name, keys=", ".join(sorted(keys))) for name, keys in keys_of.items()
+    )

@@ -20,6 +20,7 @@ from gengfu_collector.fleet.plan_view import (
     inventory_line,
     orders_json,
 )
+from gengfu_collector.fleet.plan_words import ENGLISH, count, say
 from gengfu_collector.fleet.profiles import Profile
 from gengfu_collector.fleet.standards import PlacedStandard
 
@@ -36,11 +37,10 @@ class FolderReview:
     inspection: Inspection
     today: date
 
-    @property
-    def warnings(self) -> list[str]:
+    def warnings(self, language: str = ENGLISH) -> list[str]:
         """What works and may not be meant: doubts of the folder, and exceptions that have ended."""
         return [*self.inspection.warnings] + [
-            f"{exception.place}: this exception ended on {exception.waiver.until}; its rules count again"
+            say(language, "ended", place=exception.place, until=exception.waiver.until)
             for exception in self.inspection.exceptions
             if self._has_ended(exception)
         ]
@@ -58,38 +58,40 @@ class FolderReview:
             "exceptions": [
                 exception.as_json() | {"ended": self._has_ended(exception)} for exception in self.inspection.exceptions
             ],
-            "warnings": self.warnings,
+            "warnings": self.warnings(),
         }
 
-    def lines(self) -> list[str]:
+    def lines(self, language: str = ENGLISH) -> list[str]:
         """The same for people; of each example only what the profile itself has a say in."""
-        warnings = self.warnings
-        lines = [f"{_count(len(self.inspection.profiles), 'profile')}, {_count(len(warnings), 'warning')}"]
-        lines += [f"warning: {warning}" for warning in warnings]
-        lines += [
-            f"standard {name} ({placed.place}): {_count(len(placed.standard.rules), 'rule')}"
-            for name, placed in self.inspection.standards.by_id.items()
-            if placed.table is not None
-        ]
-        lines += [_exception_line(exception) for exception in self.inspection.exceptions]
-        for profile in self.inspection.profiles:
-            lines += ["", *self._profile_lines(profile)]
+        warnings, profiles = self.warnings(language), self.inspection.profiles
+        counts = {"profiles": count(len(profiles), "profile", language)}
+        lines = [say(language, "summary", **counts, warnings=count(len(warnings), "warning", language))]
+        lines += [say(language, "warning", text=warning) for warning in warnings]
+        for name, placed in self.inspection.standards.by_id.items():
+            if placed.table is not None:
+                rules = count(len(placed.standard.rules), "rule", language)
+                lines.append(say(language, "standard", name=name, place=placed.place, rules=rules))
+        lines += [_exception_line(exception, language) for exception in self.inspection.exceptions]
+        for profile in profiles:
+            lines += ["", *self._profile_lines(profile, language)]
         return lines
 
-    def _profile_lines(self, profile: Profile) -> list[str]:
+    def _profile_lines(self, profile: Profile, language: str) -> list[str]:
         asset_class, labels = example(profile.match)
         orders = self.inspection.for_asset(asset_class, labels)
         own = {check.name for check in profile.checks}
         planned = {check.name: check for check in orders.plan.checks}
         place = f"{profile.table.file}:{profile.table.line()}"
         asset = " ".join([f"{CLASS}={asset_class}", *(f"{key}={value}" for key, value in labels.items())])
-        lines = [f"{profile.name} ({place}): {_count(len(own), 'check')} for {_match_text(profile.match)}"]
-        lines += [f"  {check_line(orders, planned[name])}" for name in sorted(own & planned.keys())]
-        lines += [f"  {name}: taken out" for name in sorted(own - planned.keys())]
-        lines += [f"  {absence_line(orders)}"] if profile.absence is not None else []
-        lines += [f"  {inventory_line(orders)}"] if profile.inventory is not None else []
-        others = len(planned.keys() - own)
-        return [*lines, f"  for {asset}, with {_count(others, 'check')} of other profiles"]
+        checks, match = count(len(own), "check", language), _match_text(profile.match, language)
+        lines = [check_line(orders, planned[name], language) for name in sorted(own & planned.keys())]
+        lines += [say(language, "taken_out", name=name) for name in sorted(own - planned.keys())]
+        lines += [absence_line(orders, language)] if profile.absence is not None else []
+        lines += [inventory_line(orders, language)] if profile.inventory is not None else []
+        others = count(len(planned.keys() - own), "check", language)
+        lines.append(say(language, "example", asset=asset, checks=others))
+        title = say(language, "profile", name=profile.name, place=place, checks=checks, match=match)
+        return [title, *(f"  {line}" for line in lines)]
 
     def _profile_json(self, profile: Profile) -> Json:
         asset_class, labels = example(profile.match)
@@ -118,12 +120,12 @@ class Difference:
             "changes": [{"assets": list(names), **change.as_json()} for names, change in self.changes],
         }
 
-    def lines(self) -> list[str]:
+    def lines(self, language: str = ENGLISH) -> list[str]:
         """The same for people."""
         changing = sum(len(names) for names, _ in self.changes)
-        lines = [f"{changing} of {_count(self.assets, 'asset')} would change"]
+        lines = [say(language, "changing", changing=changing, assets=count(self.assets, "asset", language))]
         for names, plan_change in self.changes:
-            lines += ["", _names_text(names), *(f"  {line}" for line in plan_change.lines())]
+            lines += ["", _names_text(names, language), *(f"  {line}" for line in plan_change.lines(language))]
         return lines
 
 
@@ -171,24 +173,26 @@ def _standard_json(placed: PlacedStandard) -> Json:
     }
 
 
-def _exception_line(exception: Exemption) -> str:
-    whose = ", ".join(exception.assets[:NAMES_SHOWN]) or _match_text(exception.match)
-    rules = ", ".join(exception.waiver.rules[:NAMES_SHOWN])
-    return (
-        f"exception ({exception.place}): {rules} of {exception.standard} for {whose} until {exception.waiver.until}, "
-        f"{exception.waiver.owner}: {exception.waiver.reason}"
+def _exception_line(exception: Exemption, language: str) -> str:
+    waiver = exception.waiver
+    return say(
+        language,
+        "exception",
+        place=exception.place,
+        rules=", ".join(waiver.rules[:NAMES_SHOWN]),
+        standard=exception.standard,
+        whose=", ".join(exception.assets[:NAMES_SHOWN]) or _match_text(exception.match, language),
+        until=waiver.until,
+        owner=waiver.owner,
+        reason=waiver.reason,
     )
 
 
-def _match_text(match: Match) -> str:
-    rules = [f"{key} {' or '.join(sorted(values))}" for key, values in sorted(match.items())]
-    return ", ".join(rules) or "every asset"
+def _match_text(match: Match, language: str) -> str:
+    rules = [f"{key} {say(language, 'or').join(sorted(values))}" for key, values in sorted(match.items())]
+    return ", ".join(rules) or say(language, "every_asset")
 
 
-def _names_text(names: tuple[str, ...]) -> str:
-    shown = ", ".join(names[:NAMES_SHOWN])
-    return shown if len(names) <= NAMES_SHOWN else f"{shown} and {len(names) - NAMES_SHOWN} more"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+def _names_text(names: tuple[str, ...], language: str) -> str:
+    more = len(names) - NAMES_SHOWN
+    return ", ".join(names[:NAMES_SHOWN]) + (say(language, "and_more", count=more) if more > 0 else "")

@@ -53,6 +53,20 @@ def test_check_tells_profiles_what_results_and_who_set_it(tmp_path: Path) -> Non
     ]
 
 
+def test_check_and_diff_in_chinese(tmp_path: Path) -> None:
+    inspection = folder(tmp_path, "i", DESK)
+    lines = check_folder(inspection).lines("zh")
+    start = next(i for i, line in enumerate(lines) if line.startswith("desk"))
+    assert lines[0] == "3 个方案，0 条警告"
+    assert lines[start] == f"desk（{inspection / 'own.toml'}:1）：2 项检查，适用于 class terminal, site b7 或 hq"
+    assert lines[start + 1].startswith(
+        "  disk：每 90s 一次，超时 10s，异常 5 次告警，正常 2 次恢复，最高级别严重；由 desk 设置：every, thresholds."
+    )
+    told = diff(load_inspection(None), load_inspection(inspection), ASSETS).lines("zh")
+    assert told[0] == "20 个资产中有 10 个会改变"
+    assert told[2] == "pc-001, pc-003, pc-005, pc-007, pc-009 等，另有 5 项"
+
+
 def test_check_as_json(tmp_path: Path) -> None:
     found = json.loads(json.dumps(check_folder(folder(tmp_path, "i", DESK)).as_json()))
     desk = found["profiles"][-1]
