@@ -1,22 +1,32 @@
 """Who holds an identity, and who is a copy: whole lives of state folders that are copied, restored and moved at random.
 
 The model keeps what a folder would hold on its disk (the session it was given last) and which process runs on it; the
-collector is the decision itself with what it keeps in its table.
+collector is the decision itself with what it keeps in its table, which may be put back from a copy, too.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from gengfu_collector.intake.copies import Claim, Copy, is_of_process, judge, new_session
+from gengfu_collector.intake import sessions
+from gengfu_collector.intake.copies import Claim, Copy, judge
+from gengfu_collector.intake.sessions import is_of_process
+
+KEY, UID = b"key", "abcdefghijklmnop"
 
 _numbers = itertools.count(1)
+
+
+def serial_of(session: bytes) -> int:
+    return sessions.serial_of(KEY, UID, session)
 
 
 def fresh_bytes() -> bytes:
@@ -49,7 +59,7 @@ class Collector:
     def greet(self, folder: Folder, *, welcome_arrives: bool = True) -> Claim:
         """A Hello while nobody is connected."""
         shown = (folder.session, folder.machine)
-        claim = judge(self.holder, shown, folder.instance, self.kept_out, self.left_behind)
+        claim = judge(self.holder, shown, folder.instance, self.kept_out, self.left_behind, serial_of)
         if claim is Claim.KEPT_OUT:
             return claim
         if claim is Claim.BACK:
@@ -57,7 +67,8 @@ class Collector:
             self.kept_out.add(self.holder)
         elif claim is Claim.OLDER and not is_of_process(self.holder[0], folder.instance):
             self.left_behind.add(self.holder)
-        given_now = new_session(fresh_bytes(), folder.instance)
+        serial = 1 + max(serial_of(self.holder[0]), serial_of(folder.session))
+        given_now = sessions.new_session(KEY, UID, serial, fresh_bytes(), folder.instance)
         self.holder = (given_now, folder.machine or self.holder[1])
         if welcome_arrives:
             folder.session = given_now
@@ -93,6 +104,75 @@ def test_one_folder_that_is_restored_moved_or_damaged_is_never_kept_out(deeds: l
             claim = collector.greet(folder, welcome_arrives=deed == "connect")
             assert claim in (Claim.HOLDER, Claim.OLDER)
     assert collector.kept_out == set()
+
+
+_DEEDS = ["connect", "lost welcome", "restart", "snapshot", "restore", "move", "copy database", "put database back"]
+_COPIES = ["connect", "copy database", "snapshot", "restart", "connect"]
+
+
+@example([*_COPIES, "put database back", "connect", "restore", "connect"])
+@example([*_COPIES, "restore", "connect", "put database back", "connect", "restore", "connect"])
+@given(st.lists(st.sampled_from(_DEEDS)))
+def test_one_folder_is_never_kept_out_when_the_database_is_put_back_as_well(deeds: list[str]) -> None:
+    """Damage is left out: who shows nothing of what it was may as well be another that goes on."""
+    collector, folder = Collector(), Folder("m")
+    snapshot, database = folder.copied("m"), deepcopy(collector)
+    for deed in deeds:
+        if deed == "copy database":
+            database = deepcopy(collector)
+        elif deed == "put database back":
+            collector = deepcopy(database)
+        elif deed == "snapshot":
+            snapshot = replace(folder)
+        elif deed == "restore":
+            folder = Folder(folder.machine, snapshot.session)
+        elif deed == "move":
+            folder = folder.copied(fresh_bytes().hex())
+            snapshot = replace(folder)
+        elif deed == "restart":
+            folder.restart()
+        else:
+            collector.greet(folder, welcome_arrives=deed == "connect")
+            assert collector.kept_out == set()
+
+
+_MOVES = st.tuples(st.integers(0, 1), st.sampled_from(["connect", "lost welcome", "restart"]))
+
+
+@given(st.lists(_MOVES), st.lists(_MOVES), st.booleans())
+def test_two_folders_are_found_also_after_the_database_was_put_back(
+    before: list[tuple[int, str]], after: list[tuple[int, str]], same_machine: bool
+) -> None:
+    collector, original = Collector(), Folder("m")
+    collector.greet(original)
+    folders = [original, original.copied("m" if same_machine else "n")]
+
+    def go(moves: Iterable[tuple[int, str]]) -> None:
+        for which, move in moves:
+            if move == "restart":
+                folders[which].restart()
+            else:
+                collector.greet(folders[which], welcome_arrives=move == "connect")
+
+    go(before)
+    database = deepcopy(collector)
+    go(after)
+    collector = database
+    claims = [[collector.greet(folder) for folder in folders] for _ in range(5)]
+    assert sorted(claims[-1], key=str) == [Claim.HOLDER, Claim.KEPT_OUT]
+    assert claims[-1] == claims[-2]
+
+
+@pytest.mark.parametrize("forged", ["serial", "nonce", "instance", "agent", "cut"])
+def test_a_session_proves_its_serial_only_as_it_was_given(forged: str) -> None:
+    given_now = sessions.new_session(KEY, UID, 7, b"n" * sessions.NONCE_BYTES, b"instance")
+    assert (serial_of(given_now), is_of_process(given_now, b"instance")) == (7, True)
+    at = {"serial": 7, "nonce": 8, "instance": -1, "agent": 0, "cut": 0}[forged]
+    other = bytearray(given_now)
+    other[at] ^= forged != "agent"
+    uid = "another" if forged == "agent" else UID
+    assert sessions.serial_of(KEY, uid, bytes(other[:-1] if forged == "cut" else other)) == 0
+    assert [serial_of(text) for text in (b"", b"older", bytes(64))] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("same_machine", [False, True])

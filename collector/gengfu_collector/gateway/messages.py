@@ -6,8 +6,8 @@ import enum
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from gengfu_collector.intake.copies import MAX_INSTANCE_BYTES
 from gengfu_collector.intake.greeting import Greeted, Hello
+from gengfu_collector.intake.sessions import MAX_INSTANCE_BYTES
 from gengfu_collector.intake.submission import Outcome, RejectionReason, Submission
 from gengfu_proto.convert.facts import MAX_NAME_CHARACTERS
 from gengfu_proto.errors import MalformedMessage

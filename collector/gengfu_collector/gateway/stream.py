@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import TypeVar
 
@@ -23,11 +23,11 @@ from gengfu_collector.gateway import messages
 from gengfu_collector.gateway.certificates import PeerIdentity, uid_of
 from gengfu_collector.gateway.door import Door
 from gengfu_collector.gateway.messages import DrainReason
+from gengfu_collector.gateway.parting import GONE, LEAVE_S, turn_away
 from gengfu_collector.gateway.refusals import (
     Away,
     after_loss_ms,
     after_stop_ms,
-    as_away,
     away_for,
     quarantined,
     unknown,
@@ -35,7 +35,7 @@ from gengfu_collector.gateway.refusals import (
 )
 from gengfu_collector.gateway.session import AgentSession, Orders, ProtocolError, parse_up
 from gengfu_collector.gateway.surroundings import Surroundings
-from gengfu_collector.intake.copies import NONCE_BYTES, keep_out, new_session
+from gengfu_collector.intake.copies import keep_out, next_session
 from gengfu_collector.intake.greeting import (
     KEPT_OUT,
     Greeted,
@@ -47,6 +47,7 @@ from gengfu_collector.intake.greeting import (
     set_rules,
 )
 from gengfu_collector.intake.records import AgentRecord
+from gengfu_collector.intake.sessions import NONCE_BYTES
 from gengfu_collector.intake.work import UnitOfWork
 from gengfu_collector.logs import logger, sparing_logger
 from gengfu_collector.store.schema import agent
@@ -61,10 +62,6 @@ MAKE_WAY_S = 2.0
 NEW_SESSION_MS = 100
 STORE_RETRY_MS = 10_000
 SETTLE_S = 2.0
-LEAVE_S = 2.0
-"""For the other end to read why, then to go: where it writes into a finished RPC, it loses what it has not read."""
-
-_GONE = (grpc.RpcError, grpc.aio.BaseError, asyncio.InvalidStateError, TimeoutError)
 
 T = TypeVar("T")
 
@@ -143,11 +140,11 @@ class StreamGateway:
             # The writer has logged it.
             away = Away(DrainReason.REBALANCE, STORE_RETRY_MS, "the collector cannot use its store at present")
             self._around.on_refused("store")
-            await self._turn_away(context, away)
+            await turn_away(context, away)
             return
         except (CollectorError, MessageError, ProtocolError, TimeoutError) as error:
             self._around.on_refused(word_for(error))
-            await self._turn_away(context, error)
+            await turn_away(context, error)
             return
         if session is not None:
             await self._serve(context, session, identity)
@@ -174,7 +171,8 @@ class StreamGateway:
         return session
 
     async def _welcome(self, agent_id: int, hello: Hello) -> AgentSession:
-        token = new_session(secrets.token_bytes(NONCE_BYTES), hello.instance)
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        tokens: list[bytes] = []
         orders: list[Orders] = []
 
         def accept(work: UnitOfWork) -> Greeted | str:
@@ -182,22 +180,23 @@ class StreamGateway:
                 orders[:] = [self._around.orders_for(record.asset_class, record.labels, record.asset)]
                 return orders[0].rules
 
-            return accept_hello(work, agent_id, hello, token, rules)
+            tokens[:] = [next_session(work, agent_id, hello.session, nonce, hello.instance)]
+            return accept_hello(work, agent_id, hello, tokens[0], rules)
 
         try:
             greeted = await _result(self._around.intake.execute(accept))
         except asyncio.CancelledError:
             # It is gone already, and the store is about to say that it is there.
-            self._note_end(agent_id, token)
+            self._note_end(agent_id, tokens)
             raise
         if isinstance(greeted, str):
             raise quarantined("another machine") if greeted == KEPT_OUT else away_for(greeted)
-        session = AgentSession(greeted, self._around.intake, hello, token)
+        session = AgentSession(greeted, self._around.intake, hello, tokens[0])
         self._register(session, greeted)
         known = len(self._around.intake.live.agents)
         pace = messages.Pace(round(self._around.heartbeat_every_s * 1000), after_loss_ms(known))
         now_ms = self._around.now_ms()
-        session.send(messages.welcome(greeted, token, pace, now_ms, *session.opening_credit))
+        session.send(messages.welcome(greeted, session.token, pace, now_ms, *session.opening_credit))
         if hello.plan_version != orders[0].plan_version:
             self._send_plan(session, orders[0])
         session.send(messages.authority(self._around.roots(), now_ms))
@@ -362,27 +361,18 @@ class StreamGateway:
         del self.sessions[session.agent_id]
         self._around.intake.live.leave(session.agent_id)
         _log.info("agent disconnected", agent=session.uid, asset=session.asset)
-        self._note_end(session.agent_id, session.token, left=session.left)
+        self._note_end(session.agent_id, [session.token], left=session.left)
 
-    def _note_end(self, agent_id: int, token: bytes, *, left: bool = False) -> None:
+    def _note_end(self, agent_id: int, tokens: Sequence[bytes], *, left: bool = False) -> None:
+        """`tokens` is looked at by then: what is under way before this gives it."""
+
         def note(work: UnitOfWork) -> None:
             record = work.agent(agent_id)
             absence = self._around.orders_for(record.asset_class, record.labels, record.asset).absence
-            end_stream(work, agent_id, token, left, absence.absent_after_ms(work.now_ms))
+            for token in tokens:
+                end_stream(work, agent_id, token, left, absence.absent_after_ms(work.now_ms))
 
         self._around.intake.execute(note)
-
-    async def _turn_away(
-        self, context: grpc.aio.ServicerContext[bytes, bytes], error: CollectorError | Exception
-    ) -> None:
-        _refusals_log.warning("stream refused", reason=str(error) or "no Hello in time")
-        away = as_away(error)
-        if away is not None:
-            with contextlib.suppress(*_GONE):
-                await context.write(messages.drain(away.reason, away.retry_after_ms, str(away)))
-                await asyncio.wait_for(_until_left(context), LEAVE_S)
-            return
-        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error) or "no Hello in time")
 
 
 def _identity(context: grpc.aio.ServicerContext[bytes, bytes]) -> PeerIdentity:
@@ -392,16 +382,11 @@ def _identity(context: grpc.aio.ServicerContext[bytes, bytes]) -> PeerIdentity:
     return uid_of(bytes(next(iter(chain))))
 
 
-async def _until_left(context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
-    while isinstance(await context.read(), bytes):
-        pass
-
-
 def _note_failure(session: AgentSession, outcome: BaseException | None) -> None:
     """The end of a stream that nobody meant is told; that the other end went away is none."""
     if isinstance(outcome, CollectorError | SQLAlchemyError):
         _log.warning("stream failed", agent=session.uid, reason=str(outcome))
-    elif isinstance(outcome, Exception) and not isinstance(outcome, _GONE):
+    elif isinstance(outcome, Exception) and not isinstance(outcome, GONE):
         _log.exception("stream failed", outcome, agent=session.uid)
 
 

@@ -5,12 +5,17 @@ session that was given last goes on where the last stream ended: it holds the id
 was put back from a snapshot, or a copy; nobody can tell yet. It becomes the holder, and what the holder before it had
 is remembered as left behind. When that comes back, two folders are alive: the newcomer is kept out from then on, one
 fault names both, and the other holds the identity again. Host names decide nothing.
+
+A session that proves to be later than the one given last was given before the database was put back. Then what the
+database has for the last one was most likely given to that very folder, long ago, and is not remembered as left
+behind. A folder can show such a session once only: what it is given next is of the present database. So of two folders
+that take turns one is kept out all the same, at most one meeting of each later.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from sqlalchemy import delete, select, update
@@ -18,14 +23,16 @@ from sqlalchemy import delete, select, update
 from gengfu_checks.codes import AGENT_CLONED
 from gengfu_checks.model import OK_CODE, Finding, Status
 from gengfu_collector.faults.model import Ended, Observed, Rule
+from gengfu_collector.intake import sessions
 from gengfu_collector.intake.observe import Occasion, apply, observe_one
 from gengfu_collector.intake.records import AgentRecord
+from gengfu_collector.intake.sessions import is_of_process
 from gengfu_collector.intake.work import UnitOfWork
 from gengfu_collector.store.schema import agent, agent_copy
+from gengfu_collector.store.secrecy import secret_of
 
 IDENTITY = "identity"
-NONCE_BYTES = 16
-MAX_INSTANCE_BYTES = 16
+SESSIONS = "sessions"
 MAX_COPIES = 64
 """Of one agent that are remembered; the one that was not seen for longest is forgotten first."""
 
@@ -40,22 +47,18 @@ class Claim(enum.Enum):
 
     HOLDER = "goes on where the last stream ended"
     OLDER = "an older state: put back, moved to another machine, damaged, or copied"
+    LATER = "a later state than the database knows of, which was put back"
     BACK = "was left behind when another became the holder: both are alive"
     KEPT_OUT = "proven to be a copy"
 
 
-def new_session(nonce: bytes, instance: bytes) -> bytes:
-    """The session of a Welcome to this process."""
-    return nonce + instance[:MAX_INSTANCE_BYTES]
-
-
-def is_of_process(session: bytes, instance: bytes) -> bool:
-    """True when this session was given to this process."""
-    return bool(instance) and session[NONCE_BYTES:] == instance[:MAX_INSTANCE_BYTES]
-
-
 def judge(
-    holder: Copy, shown: Copy, instance: bytes, kept_out: Collection[Copy], left_behind: Collection[Copy]
+    holder: Copy,
+    shown: Copy,
+    instance: bytes,
+    kept_out: Collection[Copy],
+    left_behind: Collection[Copy],
+    serial_of: Callable[[bytes], int],
 ) -> Claim:
     """Decide on who shows this session on this machine. `holder` has an empty session when there was no stream yet."""
     given, machine = holder
@@ -69,7 +72,7 @@ def judge(
     # A process whose Welcome was lost on its way shows the session before it.
     if shown in left_behind and not is_of_process(given, instance):
         return Claim.BACK
-    return Claim.OLDER
+    return Claim.LATER if serial_of(shown[0]) > serial_of(given) else Claim.OLDER
 
 
 def claim_of(work: UnitOfWork, record: AgentRecord, session: bytes, machine_id: str, instance: bytes) -> Claim:
@@ -77,7 +80,20 @@ def claim_of(work: UnitOfWork, record: AgentRecord, session: bytes, machine_id: 
     rows = work.connection.execute(select(agent_copy).where(agent_copy.c.agent_id == record.id)).all()
     kept_out = [(row.session, row.machine_id) for row in rows if row.kept_out]
     left_behind = [(row.session, row.machine_id) for row in rows if not row.kept_out]
-    return judge((record.session, record.machine_id), (session, machine_id), instance, kept_out, left_behind)
+
+    def serial_of(one: bytes) -> int:
+        return sessions.serial_of(secret_of(work.connection, SESSIONS), record.uid, one)
+
+    holder = (record.session, record.machine_id)
+    return judge(holder, (session, machine_id), instance, kept_out, left_behind, serial_of)
+
+
+def next_session(work: UnitOfWork, agent_id: int, shown: bytes, nonce: bytes, instance: bytes) -> bytes:
+    """The session to give to a process that shows this one: later than that and than the one given last."""
+    key = secret_of(work.connection, SESSIONS)
+    uid, given = work.connection.execute(select(agent.c.uid, agent.c.session).where(agent.c.id == agent_id)).one()
+    serial = 1 + max(sessions.serial_of(key, uid, known) for known in (shown, given or b""))
+    return sessions.new_session(key, uid, serial, nonce, instance)
 
 
 def settle(work: UnitOfWork, record: AgentRecord, claim: Claim, shown: Copy, hostname: str, instance: bytes) -> None:

@@ -43,6 +43,13 @@ sequence = Table(
     Column("next", BigInteger, nullable=False),
 )
 
+secret = Table(
+    "secret",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+)
+
 asset = Table(
     "asset",
     metadata,

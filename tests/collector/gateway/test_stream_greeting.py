@@ -282,3 +282,25 @@ async def test_orders_that_change_while_hello_is_carried_out_are_not_missed(
         await stream.read("welcome")
         assert (await stream.until("plan")).version == old.plan_version
         assert (await stream.until("plan")).version == new.plan_version
+
+
+@pytest.mark.parametrize("forged", [False, True], ids=["", "by a folder that makes its sessions itself"])
+async def test_a_machine_that_is_put_back_after_the_database_is_no_copy(site: Site, forged: bool) -> None:
+    """Both copies are of the same age; what the machine was given in between, this database knows nothing of."""
+    agent = site.agent()
+
+    async def come(instance: bytes) -> bytes:
+        async with agent.connected(instance=instance):
+            pass
+        await site.until(lambda: not site.gateway.sessions)
+        return agent.session
+
+    old = await come(b"first")
+    later = await come(b"second")
+    await site.do(lambda work: work.update(schema.agent, agent.id, session=old))
+    agent.session = later[:8] + bytes(len(later) - 8) if forged else later
+    await come(b"third")
+    agent.session = old
+    await come(b"fourth")
+    assert bool([row for row in site.rows(schema.agent_copy) if row["kept_out"]]) is forged
+    assert len(site.rows(schema.ticket)) == forged
