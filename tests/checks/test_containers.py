@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,7 +29,7 @@ from gengfu_checks.local.containers import (
     reach,
     sort_out,
 )
-from gengfu_checks.model import Measurement
+from gengfu_checks.model import Measurement, Status
 
 # Parts of what `docker inspect` printed, as published in the issues named behind them.
 RUNNING = {  # docker/cli #4779
@@ -95,7 +96,8 @@ def test_published_states() -> None:
         ("exited", 137, "unless-stopped", True, True),
         ("stopped", 2, "always", False, True),
         ("running", 1, "always", False, False),
-        ("created", 1, "always", False, False),
+        ("created", 0, "always", False, False),
+        ("created", 127, "no", False, False),
         ("dead", 0, "no", False, True),
     ],
 )
@@ -104,6 +106,22 @@ def test_what_should_run_and_does_not(
 ) -> None:
     state = {"Status": status, "ExitCode": exit_code, "OOMKilled": out_of_memory}
     assert is_failed(container_of({"State": state, "HostConfig": {"RestartPolicy": {"Name": policy}}})) is failed
+
+
+def test_a_container_that_never_started_although_it_should_run() -> None:
+    """What `docker inspect` of Docker 20.10.24 (Debian 12) said here of a container whose program does not exist."""
+    state = {
+        "Status": "created",
+        "Running": False,
+        "OOMKilled": False,
+        "Dead": False,
+        "ExitCode": 127,
+        "Error": "failed to create shim task: OCI runtime create failed: runc create failed: unable to start container "
+        'process: exec: "/bin/nofile": stat /bin/nofile: no such file or directory: unknown',
+    }
+    policy = {"RestartPolicy": {"Name": "always", "MaximumRetryCount": 0}}
+    row = {"Name": "/nofile", "State": state, "RestartCount": 0, "HostConfig": policy}
+    assert sort_out([container_of(row)], {}, 3).failed == ["nofile"]
 
 
 def test_restarts_count_from_look_to_look() -> None:
@@ -143,12 +161,27 @@ def test_many_names_are_cut() -> None:
 
 @pytest.fixture
 def listening(short_path: Path) -> Iterator[Path]:
-    """A socket that takes connections."""
+    """A socket behind which somebody answers as Docker does."""
     path = short_path / "docker.sock"
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
         server.listen()
+        thread = threading.Thread(target=answer_pings, args=(server,))
+        thread.start()
         yield path
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def answer_pings(server: socket.socket) -> None:
+    while True:
+        try:
+            connection, _ = server.accept()
+        except OSError:
+            return
+        with connection:
+            assert connection.recv(4096).startswith(b"GET /_ping ")
+            connection.sendall(b"HTTP/1.0 200 OK\r\n\r\nOK")
 
 
 def docker(folder: Path, listening: Path, ps: str, inspect: str) -> Runtime:
@@ -233,6 +266,25 @@ def test_a_daemon_that_cannot_be_reached(bench: Callable[..., Any], short_path: 
     gone = reach(short_path / "gone.sock")
     assert gone is not None
     assert gone.facts["reason"] == "No such file or directory"
+
+
+def test_a_daemon_that_hangs_or_hangs_up(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a dockerd does that was stopped (SIGSTOP), or that systemd cannot start behind its socket."""
+    monkeypatch.setattr(containers, "ANSWER_TIMEOUT_S", 0.2)
+    path = short_path / "docker.sock"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        problem = reach(path)
+        assert problem is not None
+        assert (problem.status, problem.code) == (Status.CRITICAL, "containers.unreachable")
+        assert problem.facts["reason"] == "Connection timed out"
+        closer = threading.Thread(target=lambda: [server.accept()[0].close() for _ in range(2)])
+        closer.start()
+        problem = reach(path)
+        closer.join()
+    assert problem is not None
+    assert problem.facts["reason"] in ("Connection reset by peer", "Broken pipe")
 
 
 def test_a_socket_that_may_not_be_used_needs_rights(listening: Path) -> None:

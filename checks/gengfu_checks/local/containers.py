@@ -47,12 +47,14 @@ MAX_NAMES = 8
 MAX_NAME_CHARS = 60
 INSPECTED_AT_ONCE = 20
 MAX_LIST_BYTES = 1024 * 1024
-CONNECT_TIMEOUT_S = 2.0
+ANSWER_TIMEOUT_S = 10.0
 DOCKERD_BY_HAND = Path("/usr/local/bin/dockerd")
 """Where the static binaries are put; only whether it is there counts."""
 
 _PODMAN_SOCKET = "podman.sock"
 
+# https://docs.docker.com/reference/api/engine/version/v1.41/#tag/System/operation/SystemPing
+_PING = b"GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n"
 _ID = re.compile(r"[0-9a-f]{12,64}")
 _SHOULD_RUN = frozenset(("always", "unless-stopped", "on-failure"))
 _ENDED = frozenset(("exited", "stopped"))
@@ -128,6 +130,8 @@ def is_failed(container: Container) -> bool:
     """Whether a container lies there that should run. One that may end, or was stopped by hand, is none."""
     if container.status == "dead":
         return True
+    if container.status == "created":  # its program, port or volume kept it from ever starting
+        return container.policy in _SHOULD_RUN and container.exit_code != 0
     ended = container.status in _ENDED and container.policy in _SHOULD_RUN
     return ended and (container.exit_code not in _STOPPED_BY_HAND or container.out_of_memory)
 
@@ -194,12 +198,18 @@ def measure_runtime(context: Context, runtime: Runtime) -> list[Measurement]:
 
 
 def reach(path: Path) -> Problem | None:
-    """Why the daemon behind a socket cannot be asked, None when it takes connections."""
+    """Why the daemon behind a socket cannot be asked, None when it answers.
+
+    The kernel, or systemd in its place, takes connections for a daemon that hangs or does not start.
+    """
     target = plain(str(path))
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(CONNECT_TIMEOUT_S)
+        connection.settimeout(ANSWER_TIMEOUT_S)
         try:
             connection.connect(str(path))
+            connection.sendall(_PING)
+            if not connection.recv(1):
+                raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
         except PermissionError:
             return Problem(Status.UNKNOWN, CHECK_NEEDS_RIGHTS, {"needs": "group docker", "target": target})
         except OSError as error:
