@@ -7,6 +7,7 @@ made once and never changed: `test_kept_messages` reads each of them with today'
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Iterator
@@ -110,7 +111,16 @@ def _write_json(path: Path, value: object) -> None:
     path.write_text(json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
+def main() -> int:
+    """Keep a set."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", metavar="NAME", help="a name that has no set yet: a set is never written again")
+    name = parser.parse_args().name
+    if (KEPT / name).exists():
+        parser.error(f"there is a set {name} already")
+    print(f"{keep(name)} messages kept in {KEPT / name}")
+    return 0
+
+
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or (KEPT / sys.argv[1]).exists():
-        sys.exit("usage: python tests/proto/keep.py NAME   (a name that has no set yet: a set is never written again)")
-    print(f"{keep(sys.argv[1])} messages kept in {KEPT / sys.argv[1]}")
+    sys.exit(main())
