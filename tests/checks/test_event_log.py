@@ -33,7 +33,7 @@ KERNEL = [
         "io_error",
         "sdb",
     ),
-    ("[21628.545380] Aborting journal on device sdb1-8.", "read_only", "sdb1-8"),
+    ("[21628.545380] Aborting journal on device sdb1-8.", "read_only", "sdb1"),
     (
         "EXT4-fs error (device sdb1): ext4_journal_check_start:61: Detected aborted journal",
         "fs_error",
@@ -68,8 +68,11 @@ BY_SOURCE = [
     ("Out of memory: Killed process 4711 (mysqld) total-vm:8000kB, anon-rss:1kB", "out_of_memory", "mysqld"),
     ("Memory cgroup out of memory: Killed process 99 (java) total-vm:1kB", "out_of_memory", "java"),
     ("traps: nginx[99] general protection fault ip:7f00 sp:7ffd error:0 in libc.so.6[7f00+1000]", "segfault", "nginx"),
-    ("mce: [Hardware Error]: Machine check events logged", "hardware_error", ""),
+    ("mce: [Hardware Error]: Machine check events logged", "hardware_corrected", ""),
+    ("mce: [Hardware Error]: CPU 2: Machine Check: 0 Bank 8: 8c00004000010092", "hardware_corrected", "CPU 2"),
     ("mce: [Hardware Error]: CPU 2: Machine Check Exception: 5 Bank 0: b200", "hardware_error", "CPU 2"),
+    ("mce: [Hardware Error]: CPU 0: Machine Check: 0 Bank 5: be00000000800400", "hardware_error", "CPU 0"),
+    ("[Hardware Error]: Corrected error, no action required.", "hardware_corrected", ""),
     ("{1}[Hardware Error]: event severity: fatal", "hardware_error", ""),
     ("pcieport 0000:00:1c.0: AER: Uncorrectable (Fatal) error message received", "hardware_error", "0000:00:1c.0"),
     ("XFS (dm-0): Corruption of in-memory data detected.  Shutting down filesystem", "fs_error", "dm-0"),
@@ -247,7 +250,7 @@ def test_every_rule_has_its_item_and_severity(bench: Callable[..., Any]) -> None
     instance, pages = bench(CHECK), Pages()
     found = look(instance, pages)
     kernel_rules = {"io_error", "fs_error", "read_only", "out_of_memory", "segfault", "hardware_error", "hung_task"}
-    assert set(found) == {"log", "errors", *kernel_rules, "nic_reset", "kernel_bug"}
+    assert set(found) == {"log", "errors", *kernel_rules, "hardware_corrected", "nic_reset", "kernel_bug"}
     assert not [m for m in found.values() if m.problem]
     pages.entries = [kernel(message, instance.now_s) for message, _, _ in KERNEL]
     found = look(instance, pages)

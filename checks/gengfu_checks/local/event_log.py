@@ -347,7 +347,11 @@ CHECK = CheckKind(
             minimum=1,
         ),
         Setting(
-            "repeats", SettingType.INTEGER, "how many crashes of one program are a problem (up to 20)", 3, minimum=1
+            "repeats",
+            SettingType.INTEGER,
+            "how many crashes of one program, or corrected errors of the hardware, are a problem (up to 20)",
+            3,
+            minimum=1,
         ),
         Setting("within", SettingType.DURATION, "the time in which that many have to come", "1h", minimum=60),
         Setting(

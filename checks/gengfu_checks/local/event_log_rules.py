@@ -97,7 +97,7 @@ RULES: tuple[Rule, ...] = (
         Status.CRITICAL,
         _all(
             r"^EXT[234]-fs \((?:device )?(?P<subject>[^)\s]{1,64})\): Remounting filesystem read-only",
-            r"^Aborting journal on device (?P<subject>[^\s.]{1,64})",
+            r"^Aborting journal on device (?P<subject>[^\s.]{1,64}?)(?:-8)?\.",  # 8: the inode of a journal
             r"^BTRFS.{0,10} \(device (?P<subject>[^)\s:]{1,64}).{0,40}forced readonly",
             r"^XFS \((?P<subject>[^)\s]{1,64})\): .{0,200}(?:Shutting down filesystem|has been shut down due to)",
         ),
@@ -119,11 +119,21 @@ RULES: tuple[Rule, ...] = (
         "hardware_error",
         Status.CRITICAL,
         _all(
-            r"mce: \[Hardware Error\]: (?:Machine check events logged|(?P<subject>CPU \d{1,5}): Machine Check)",
+            # Bit 61 of the bank's status: the error was not corrected (Intel SDM 3B, "IA32_MCi_STATUS").
+            r"mce: \[Hardware Error\]: (?P<subject>CPU \d{1,5}): Machine Check[^:]{0,20}: "
+            r"[0-9a-f]{1,16} Bank \d{1,3}: [2367abef]",
             r"\[Hardware Error\]: event severity: (?:recoverable|fatal)",
             r"(?P<subject>[0-9a-f:.]{5,16}): AER: Uncorrect(?:ed|able) \((?:Fatal|Non-Fatal)\)",
         ),
         events={("Microsoft-Windows-WHEA-Logger", number): False for number in (1, 18, 20)},
+    ),
+    Rule(
+        "hardware_corrected",
+        patterns=_all(
+            r"mce: \[Hardware Error\]: (?:Machine check events logged|(?P<subject>CPU \d{1,5}): Machine Check)",
+            r"\[Hardware Error\]: Corrected error, no action required",
+        ),
+        repeats=True,
     ),
     Rule(
         "hung_task",
