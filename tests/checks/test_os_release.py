@@ -32,6 +32,7 @@ from gengfu_checks.local.os_release import (
     mac_release,
     windows_release,
 )
+from gengfu_checks.local.os_release_file import os_release_fields
 from gengfu_checks.model import Status
 from gengfu_checks.threshold import judge as judge_finding
 
@@ -144,15 +145,34 @@ def test_an_unknown_release_is_not_ok(bench: Any, monkeypatch: pytest.MonkeyPatc
     if release is not None:
         monkeypatch.setattr(os_release, "read_release", lambda: release)
     else:
-        monkeypatch.setattr(platform, "freedesktop_os_release", absent)
+        monkeypatch.setattr(os_release, "os_release_fields", dict)
     found = bench(CHECK).run()[""]
     assert (found.problem.status, found.problem.code) == (Status.UNKNOWN, "os_release.no_date")
     assert (found.metrics, set(found.facts)) == ({}, {"release", "key"})
     assert not os_release.has_ended(at("2099-01-01"))
 
 
-def absent() -> dict[str, str]:
-    raise FileNotFoundError("/etc/os-release")
+def test_the_file_is_read_whatever_is_in_it(tmp_path: Path) -> None:
+    """The encoding of GBK stands for those makers who write one; the quoting is that of os-release(5)."""
+    name = "银河麒麟".encode("gbk")
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/os-release").write_bytes(
+        b'PRETTY_NAME="' + name + b'"\n#x\n\xff\x00=1\nID=\'kylin\'\nA="a \\"b\\" \\$"\n'
+    )
+    (tmp_path / "usr/lib").mkdir(parents=True)
+    (tmp_path / "usr/lib/os-release").write_text("ID=other\nVERSION_ID=V10\n")
+    fields = os_release_fields(tmp_path)
+    assert fields.pop("PRETTY_NAME") == name.decode("utf-8", "replace")
+    assert fields == {"ID": "kylin", "A": 'a "b" $', "VERSION_ID": "V10"}
+    assert os_release_fields(tmp_path / "nowhere") == {}
+
+
+def test_this_machine_is_read_as_the_standard_library_reads_it() -> None:
+    read = os_release_fields()
+    assert {name: read.get(name) for name in platform.freedesktop_os_release() if name in read} == {
+        name: value for name, value in platform.freedesktop_os_release().items() if name in read
+    }
+    assert {"ID", "PRETTY_NAME"} <= read.keys()
 
 
 def test_a_day_of_somebodys_own(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gengfu_checks.inventory import edid, smbios
 from gengfu_checks.inventory.collected import Collected, entry, said, size
+from gengfu_checks.local.os_release_file import os_release_fields
 from gengfu_checks.local.plain_text import plain
 from gengfu_checks.local.small_file import needs_rights, read_small
 from gengfu_checks.local.sysfs import entries, read_integer, read_text
@@ -251,12 +252,7 @@ def _monitors(sys: Path) -> Iterator[InventoryEntry]:
 
 def operating_system(root: Path = Path("/")) -> Iterator[InventoryEntry]:
     """Yield the system: os-release(5), and what the kernel calls itself."""
-    values: dict[str, str] = {}
-    for path in (root / "etc/os-release", root / "usr/lib/os-release"):
-        text = (read_small(path, 65_536) or b"").decode("utf-8", "replace")
-        for line in text.splitlines():
-            name, _, value = line.partition("=")
-            values.setdefault(name.strip(), value.strip().strip("\"'"))
+    values = os_release_fields(root)
     here = os.uname()
     yield entry(
         ("os",),

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import psutil
 
+from gengfu_checks.errors import CannotMeasure
+from gengfu_checks.local.os_release_file import os_release_fields
 from gengfu_checks.local.plain_text import plain
 from gengfu_checks.model import (
     CheckKind,
@@ -184,15 +186,15 @@ def read_windows() -> dict[str, str]:
 
 def read_release() -> Release:
     """What runs here, as far as the system says."""
-    import platform
-
     if psutil.WINDOWS:
         return windows_release(read_windows())
     if psutil.MACOS:
+        import platform
+
         return mac_release(platform.mac_ver()[0])
     try:
-        return linux_release(platform.freedesktop_os_release())
-    except OSError:
+        return linux_release(os_release_fields())
+    except (CannotMeasure, OSError):  # a release that nobody can tell is told as one
         return linux_release({})
 
 
