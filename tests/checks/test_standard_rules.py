@@ -8,16 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gengfu_agent.cli import main
 from gengfu_checks import standards
 from gengfu_checks.standards.rules import (
     MAX_RULES,
-    RuleError,
+    SYSTEMS,
     Waiver,
     read_rule,
     read_standard,
     standard_of_texts,
     waivers_of_texts,
 )
+from gengfu_checks.standards.values import RuleError
 
 GOOD: dict[str, object] = {"id": "a", "kind": "file_absent", "path": "/x", "reason": "why"}
 SETTING: dict[str, object] = {**GOOD, "kind": "file_setting", "file": "/x", "key": "k", "equals": 1}
@@ -32,14 +34,18 @@ def without(table: dict[str, object], *keys: str) -> dict[str, object]:
     ("table", "key", "message"),
     [
         (without(GOOD, "id"), "", "id is missing"),
-        (without(GOOD, "kind"), "", "kind is missing"),
+        (without(GOOD, "kind"), "", "kind is missing; allowed: software_required"),
         (without(GOOD, "reason"), "", "reason is missing"),
         (without(GOOD, "path"), "", "a rule of kind file_absent needs path"),
         ({**GOOD, "kind": "shell"}, "kind", "kind: 'shell' is not one of software_required"),
+        ({**GOOD, "kind": "file_absnt"}, "kind", 'did you mean "file_absent"'),
         ({**GOOD, "id": "A b"}, "id", "is not an id"),
         ({**GOOD, "pth": 1}, "pth", "unknown key 'pth'; allowed: id, kind"),
         ({**GOOD, "path": "x"}, "path", "is not an absolute path"),
         ({**GOOD, "path": "/a/../b"}, "path", r"\.\. is not allowed"),
+        ({**GOOD, "path": "/etc/*.bad"}, "path", "the path of one file"),
+        ({**GOOD, "path": "C:\\a", "on": ["linux"]}, "on", "'linux' is not one of windows"),
+        ({**GOOD, "path": "/a", "if_exists": "C:\\a"}, "if_exists", "no system for which this rule is has paths"),
         ({**GOOD, "path": "C:\\a\\..\\b"}, "path", r"\.\. is not allowed"),
         ({**GOOD, "reason": {"zh": "a"}}, "reason", "write { zh"),
         ({**GOOD, "reason": "a\nb"}, "reason", "without control characters"),
@@ -47,10 +53,10 @@ def without(table: dict[str, object], *keys: str) -> dict[str, object]:
         ({**GOOD, "weight": True}, "weight", "must be a number"),
         ({**GOOD, "weight": float("nan")}, "weight", "must be a number"),
         ({**GOOD, "severity": "low"}, "severity", "is not one of info, warning, critical"),
-        ({**GOOD, "on": ["bsd"]}, "on", "'bsd' is not one of linux, windows, macos"),
+        ({**GOOD, "on": ["bsd"]}, "on", "'bsd' is not one of linux, macos"),
         ({**GOOD, "on": []}, "on", "1 to 50 texts are needed"),
         (without(SETTING, "equals"), "", "needs equals, at_least or at_most"),
-        ({**SETTING, "equals": [{}]}, "equals", "must be a number"),
+        ({**SETTING, "equals": [{}]}, "equals", "must be a text, a number, true or false"),
         ({**SETTING, "at_least": "x"}, "at_least", "must be a number"),
         ({**SETTING, "file": "/etc/*/x"}, "file", "only the name of a file may be a glob"),
         ({**SETTING, "format": "yaml"}, "format", "is not one of text, ini, json"),
@@ -80,6 +86,8 @@ def without(table: dict[str, object], *keys: str) -> dict[str, object]:
             "is not the name of a service",
         ),
         ({**GOOD, "path": "/" + "x" * 300}, "path", "1 to 200 characters"),
+        ({"id": "a", "kind": "software_minimum", "reason": "r", "names": "x", "version": 5.2}, "version", "quotation"),
+        ({"id": "a", "kind": "software_minimum", "reason": "r", "names": "x", "version": "new"}, "version", "no digit"),
         (
             {"id": "a", "kind": "software_forbidden", "reason": "r", "names": ["x" * 199] * 50},
             "",
@@ -94,7 +102,11 @@ def test_what_cannot_be_used_is_refused_with_its_key(table: dict[str, object], k
 
 
 def test_a_rule_without_systems_is_for_all_that_its_kind_knows() -> None:
-    assert read_rule(GOOD).systems == ("linux", "windows", "macos")
+    assert read_rule({"id": "a", "kind": "service_running", "reason": "r", "names": "x"}).systems == SYSTEMS
+    assert read_rule(GOOD).systems == ("linux", "macos")
+    assert read_rule({**GOOD, "path": r"C:\x"}).systems == ("windows",)
+    either = {**SETTING, "file": ["/etc/x", r"C:\x"]}
+    assert read_rule(either).systems == SYSTEMS
     registry = {"id": "a", "kind": "registry_value", "reason": "r", "key": "HKLM\\X", "name": "", "equals": 1}
     assert read_rule(registry).systems == ("windows",)
 
@@ -144,6 +156,39 @@ def test_no_table_breaks_the_reader(table: dict[str, object]) -> None:
     except RuleError:
         return
     assert standard_of_texts(['{"id":"s","title":"T"}', rule.text]).rules == (rule,)
+
+
+RULE = """\
+[[rule]]
+id = "a"
+kind = "file_absent"
+path = "/x"
+reason = "why"
+"""
+HEAD = '[standard]\nid = "s"\ntitle = "T"\n\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (HEAD + RULE + RULE, ":10: there is a rule 'a' already"),
+        (
+            HEAD + RULE + RULE.replace('"a"', '"b"').replace("path", "pth"),
+            ':10: unknown key .pth..*did you mean "path"',
+        ),
+        (HEAD + RULE + 'x = "', ":10: is not TOML"),
+        (HEAD + RULE.replace("[[rule]]", "[[rules]]"), "unknown table 'rules'; allowed: standard, rule"),
+        (HEAD.replace("title", "titel") + RULE, r"\[standard\]: unknown key 'titel'"),
+        (RULE, r"has no \[standard\]"),
+        (HEAD.replace("T", "\udcd6") + RULE, "save the file as UTF-8"),
+    ],
+)
+def test_a_mistake_in_a_file_is_told_with_its_line(text: str, told: str, tmp_path: Path) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text(text, encoding="utf-8", errors="surrogateescape")
+    with pytest.raises(RuleError, match=f"^{file}.*{told}"):
+        standards.load(str(file))
+    assert main(["check", "baseline", "--set", f"standard={file}"]) == 2
 
 
 def test_built_in_standards_are_the_two(tmp_path: Path) -> None:

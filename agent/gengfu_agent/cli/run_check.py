@@ -16,7 +16,7 @@ from gengfu_agent.plan import RunnableCheck
 from gengfu_agent.runner import Runner, RunResult
 from gengfu_agent.verdict import Unknown, findings_of_run
 from gengfu_checks import guide, registry
-from gengfu_checks.codes import CHECK_NOT_USABLE
+from gengfu_checks.codes import CHECK_NOT_USABLE, CHECK_REFUSED
 from gengfu_checks.errors import CheckError, ExtraMissing
 from gengfu_checks.guide import text, words
 from gengfu_checks.model import OK_CODE, CheckKind, Finding, Status
@@ -32,6 +32,9 @@ def run_check(
 ) -> int:
     """Run it and print what it found; return the exit code of a monitoring plugin. Raises AgentError for wrong use."""
     result = _result(kind_name, assignments, limits)
+    for finding in result.findings:
+        if finding.code == CHECK_REFUSED:  # settings that only a look can find wrong
+            raise AgentError(str(finding.facts["reason"]))
     if as_json:
         print(json_lines([_as_json(finding) for finding in result.findings]))
     else:

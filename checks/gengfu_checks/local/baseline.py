@@ -32,12 +32,12 @@ from gengfu_checks.model import CheckKind, Context, Direction, Measurement, Metr
 from gengfu_checks.standards.rules import (
     SEVERITIES,
     Rule,
-    RuleError,
     Standard,
     Waiver,
     standard_of_texts,
     waivers_of_texts,
 )
+from gengfu_checks.standards.values import RuleError
 
 LOW_COMPLIANCE = "baseline.low_compliance"
 DEFAULT_STANDARD = "office-terminal"

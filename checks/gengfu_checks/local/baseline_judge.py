@@ -14,7 +14,8 @@ from gengfu_checks.errors import CannotMeasure
 from gengfu_checks.local.plain_text import plain
 from gengfu_checks.model import Fact, Problem, Status
 from gengfu_checks.software import Software
-from gengfu_checks.standards.rules import Rule, Value, Waiver
+from gengfu_checks.standards.rules import Rule, Waiver
+from gengfu_checks.standards.values import Value
 from gengfu_checks.versions import is_at_least
 
 DEVIATION = "baseline.deviation"

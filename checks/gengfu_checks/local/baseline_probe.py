@@ -28,7 +28,8 @@ from gengfu_checks.local.setting_text import find_setting
 from gengfu_checks.local.small_file import needs_rights, open_regular, read_small_text
 from gengfu_checks.local.structured import run_plist
 from gengfu_checks.software import Software
-from gengfu_checks.standards.rules import HIVES, Rule
+from gengfu_checks.standards.rules import Rule
+from gengfu_checks.standards.values import HIVES
 
 MAX_SETTING_FILES = 200
 MAX_ENTRIES = 5_000

@@ -18,13 +18,21 @@ reason = { zh = "…", en = "…" }
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from gengfu_checks.standards.rules import RuleError, Standard, read_rule, read_standard
+from gengfu_checks.standards.rules import Rule, Standard, read_rule, read_standard
+from gengfu_checks.standards.values import RuleError
 
 FOLDER = Path(__file__).parent
 FILE_SUFFIX = ".toml"
 MAX_FILE_BYTES = 1024 * 1024
+TABLES = ("standard", "rule", "profile", "exception")
+"""What may stand in a file beside a standard; the rest is the collector's."""
+
+_RULE = re.compile(r"^[ \t]*\[\[[ \t]*rule[ \t]*\]\]", re.MULTILINE)
+_LINE_OF_ERROR = re.compile(r"at line (\d+)")
 
 
 def built_in_ids() -> tuple[str, ...]:
@@ -43,9 +51,46 @@ def load(name: str) -> Standard:
 
 
 def read_file(path: Path) -> Standard:
-    """Return the standard of a TOML file; raises RuleError, which quotes no more of it than one word."""
+    """Return the standard of a TOML file; raises RuleError with file and line, which quotes no more of it than one
+    word."""
     import tomllib  # here: an agent gets its standards from its plan
 
+    text = _text_of(path)
+    try:
+        document = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        found = _LINE_OF_ERROR.search(str(error))
+        line = found[1] if found else text.rstrip("\n").count("\n") + 1
+        raise RuleError(f"{path}:{line}: is not TOML") from None
+    for key in document:
+        if key not in TABLES:
+            raise RuleError(f"{path}: unknown table {key[:60]!r}; allowed: {', '.join(TABLES)}")
+    tables = document.get("rule", [])
+    if not isinstance(document.get("standard"), dict) or not isinstance(tables, list):
+        raise RuleError(f"{path}: is not a standard: it has no [standard] with [[rule]] tables")
+    return _read_tables(path, text, document["standard"], tables)
+
+
+def _read_tables(path: Path, text: str, head: Mapping[str, object], tables: Sequence[object]) -> Standard:
+    lines = [text.count("\n", 0, match.start()) + 1 for match in _RULE.finditer(text)]
+    rules: dict[str, Rule] = {}
+    for number, table in enumerate(tables):
+        # Tables can be written in a line, too; then only their number is known.
+        place = f"{path}:{lines[number]}" if len(lines) == len(tables) else f"{path}: rule {number + 1}"
+        try:
+            rule = read_rule(table if isinstance(table, dict) else {})
+        except RuleError as error:
+            raise RuleError(f"{place}: {error}", error.key) from None
+        if rule.id in rules:
+            raise RuleError(f"{place}: there is a rule {rule.id!r} already")
+        rules[rule.id] = rule
+    try:
+        return read_standard(head, list(rules.values()))
+    except RuleError as error:
+        raise RuleError(f"{path}: [standard]: {error}", error.key) from None
+
+
+def _text_of(path: Path) -> str:
     try:
         with path.open("rb") as stream:
             data = stream.read(MAX_FILE_BYTES + 1)
@@ -54,18 +99,6 @@ def read_file(path: Path) -> Standard:
     if len(data) > MAX_FILE_BYTES:
         raise RuleError(f"{path}: larger than {MAX_FILE_BYTES} bytes")
     try:
-        document = tomllib.loads(data.decode("utf-8-sig"))
-    except (ValueError, RecursionError):
-        raise RuleError(f"{path}: is not TOML in UTF-8") from None
-    tables = document.get("rule", [])
-    if not isinstance(document.get("standard"), dict) or not isinstance(tables, list):
-        raise RuleError(f"{path}: is not a standard: it has no [standard] with [[rule]] tables")
-    rules = []
-    for number, table in enumerate(tables, 1):
-        try:
-            rules.append(read_rule(table if isinstance(table, dict) else {}))
-        except RuleError as error:
-            raise RuleError(f"{path}: rule {number}: {error}", error.key) from None
-    if len({rule.id for rule in rules}) != len(rules):
-        raise RuleError(f"{path}: two rules have one id")
-    return read_standard(document["standard"], rules)
+        return data.decode("utf-8-sig")
+    except ValueError:
+        raise RuleError(f"{path}: is not UTF-8 text: save the file as UTF-8") from None

@@ -7,55 +7,45 @@ here, so that a rule that was accepted can be measured.
 from __future__ import annotations
 
 import json
-import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
-Value = str | int | float | bool
+from gengfu_checks.standards.values import (
+    MAX_REASON_CHARS,
+    Reason,
+    RuleError,
+    is_of,
+    needed,
+    read_any_text,
+    read_boolean,
+    read_choice,
+    read_id,
+    read_number,
+    read_path,
+    read_paths,
+    read_reason,
+    read_registry_key,
+    read_services,
+    read_sha256,
+    read_sysctl,
+    read_text,
+    read_texts,
+    read_value,
+    read_values,
+    read_version,
+    read_weight,
+    require_known,
+)
 
 SYSTEMS = ("linux", "windows", "macos")
 SEVERITIES = ("info", "warning", "critical")
 FORMATS = ("text", "ini", "json")
-HIVES = {"HKLM": "HKEY_LOCAL_MACHINE", "HKU": "HKEY_USERS", "HKCR": "HKEY_CLASSES_ROOT"}
 
 MAX_RULES = 300
 MAX_WAIVERS = 300
 MAX_RULE_CHARS = 4_000
 """Of a rule as JSON; a text in a plan holds no more."""
-MAX_TEXT_CHARS = 200
-MAX_REASON_CHARS = 300
-MAX_LIST = 50
-MAX_WEIGHT = 100.0
-
-ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-_SERVICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_:.@\\ -]*")
-_SYSCTL = re.compile(r"[A-Za-z0-9_-]+([./][A-Za-z0-9_*-]+)*")
-_WILDCARD = re.compile(r"[*?\[]")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-class RuleError(ValueError):
-    """Something in a standard or an exception that cannot be used; `key` is the key that it is about.
-
-    `word` is the one that is not among the `allowed`, where that is the trouble.
-    """
-
-    def __init__(self, message: str, key: str = "", word: str = "", allowed: Sequence[str] = ()) -> None:
-        super().__init__(message)
-        self.key = key
-        self.word = word
-        self.allowed = allowed
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """A text for people, in both languages."""
-
-    zh: str
-    en: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,22 +102,25 @@ class Waiver:
 
 def read_standard(head: Mapping[str, object], rules: Sequence[Rule]) -> Standard:
     """Return a standard; `head` is its table. Raises RuleError."""
-    _require_known(head, ("id", "title", "version"))
+    require_known(head, ("id", "title", "version"))
     if not 1 <= len(rules) <= MAX_RULES:
-        raise RuleError(f"a standard has 1 to {MAX_RULES} rules, not {len(rules)}")
+        hint = "; make several standards of it, and let a profile name each" if rules else ""
+        raise RuleError(f"a standard has 1 to {MAX_RULES} rules, not {len(rules)}{hint}")
     return Standard(
-        id=_id(_needed(head, "id"), "id"),
-        title=_reason(_needed(head, "title"), "title"),
-        version=_text(head.get("version", "1"), "version"),
+        id=read_id(needed(head, "id"), "id"),
+        title=read_reason(needed(head, "title"), "title"),
+        version=read_text(head.get("version", "1"), "version"),
         rules=tuple(rules),
     )
 
 
 def read_rule(table: Mapping[str, object]) -> Rule:
     """Return a rule; raises RuleError."""
-    kind = _choice(_needed(table, "kind"), "kind", tuple(KINDS))
+    if "kind" not in table:
+        raise RuleError(f"kind is missing; allowed: {', '.join(KINDS)}")
+    kind = read_choice(table["kind"], "kind", tuple(KINDS))
     fields = KINDS[kind]
-    _require_known(table, (*_COMMON, *fields))
+    require_known(table, (*_COMMON, *fields))
     wants = {key: read(table[key], key) for key, (read, _) in fields.items() if key in table}
     for key, (_, is_needed) in fields.items():
         if is_needed and key not in wants:
@@ -135,14 +128,15 @@ def read_rule(table: Mapping[str, object]) -> Rule:
     if _EQUALS in fields and not _CONDITIONS & wants.keys():
         raise RuleError(f"a rule of kind {kind} needs equals, at_least or at_most")
     severity = table.get("severity")
+    if_exists = read_path(table["if_exists"], "if_exists") if "if_exists" in table else None
     return Rule(
-        id=_id(_needed(table, "id"), "id"),
+        id=read_id(needed(table, "id"), "id"),
         kind=kind,
-        systems=_systems(table.get("on"), kind),
-        reason=_reason(_needed(table, "reason"), "reason"),
-        weight=_weight(table.get("weight", 1), "weight"),
-        severity=None if severity is None else _choice(severity, "severity", SEVERITIES),
-        if_exists=_path(table["if_exists"], "if_exists") if "if_exists" in table else None,
+        systems=_systems(table, kind),
+        reason=read_reason(needed(table, "reason"), "reason"),
+        weight=read_weight(table.get("weight", 1), "weight"),
+        severity=None if severity is None else read_choice(severity, "severity", SEVERITIES),
+        if_exists=if_exists,
         wants=wants,
         text=_rule_text(table),
     )
@@ -173,13 +167,13 @@ def waivers_of_texts(texts: Sequence[str]) -> tuple[Waiver, ...]:
 
 
 def _waiver(table: Mapping[str, object]) -> Waiver:
-    _require_known(table, Waiver.__slots__)
+    require_known(table, Waiver.__slots__)
     return Waiver(
-        rules=_texts(_needed(table, "rules"), "rules"),
-        until=_text(_needed(table, "until"), "until"),
-        ends_at_s=_number(_needed(table, "ends_at_s"), "ends_at_s"),
-        owner=_text(_needed(table, "owner"), "owner"),
-        reason=_text(_needed(table, "reason"), "reason", MAX_REASON_CHARS),
+        rules=read_texts(needed(table, "rules"), "rules"),
+        until=read_text(needed(table, "until"), "until"),
+        ends_at_s=read_number(needed(table, "ends_at_s"), "ends_at_s"),
+        owner=read_text(needed(table, "owner"), "owner"),
+        reason=read_text(needed(table, "reason"), "reason", MAX_REASON_CHARS),
     )
 
 
@@ -200,176 +194,51 @@ def _json(table: Mapping[str, object]) -> str:
         raise RuleError("only texts, numbers, true and false, and lists of them are allowed") from None
 
 
-def _require_known(table: Mapping[str, object], allowed: Sequence[str]) -> None:
-    for key in table:
-        if key not in allowed:
-            raise RuleError(f"unknown key {key[:MAX_TEXT_CHARS]!r}; allowed: {', '.join(allowed)}", key, key, allowed)
-
-
-def _needed(table: Mapping[str, object], key: str) -> object:
-    if key not in table:
-        raise RuleError(f"{key} is missing")
-    return table[key]
-
-
-def _text(value: object, key: str, most: int = MAX_TEXT_CHARS) -> str:
-    if not isinstance(value, str) or not value.strip() or not value.isprintable() or len(value) > most:
-        raise RuleError(f"{key}: must be a text of 1 to {most} characters without control characters", key)
-    return value
-
-
-def _any_text(value: object, key: str) -> str:
-    return "" if value == "" else _text(value, key)
-
-
-def _texts(value: object, key: str) -> tuple[str, ...]:
-    values = value if isinstance(value, (list, tuple)) else [value]
-    if not 1 <= len(values) <= MAX_LIST:
-        raise RuleError(f"{key}: 1 to {MAX_LIST} texts are needed, not {len(values)}", key)
-    return tuple(_text(part, key) for part in values)
-
-
-def _choice(value: object, key: str, allowed: Sequence[str]) -> str:
-    if not isinstance(value, str) or value not in allowed:
-        raise RuleError(f"{key}: {str(value)[:60]!r} is not one of {', '.join(allowed)}", key, str(value)[:60], allowed)
-    return value
-
-
-def _id(value: object, key: str) -> str:
-    text = _text(value, key)
-    if ID.fullmatch(text) is None:
-        raise RuleError(f"{key}: {text!r} is not an id: a-z, 0-9, ., _ and - are allowed, at most 63", key)
-    return text
-
-
-def _reason(value: object, key: str) -> Reason:
-    if isinstance(value, str):
-        return Reason(_text(value, key, MAX_REASON_CHARS), value)
-    if not isinstance(value, Mapping) or set(value) != {"zh", "en"}:
-        raise RuleError(f'{key}: write {{ zh = "…", en = "…" }}, or one text for both', key)
-    return Reason(*(_text(value[language], key, MAX_REASON_CHARS) for language in ("zh", "en")))
-
-
-def _systems(value: object, kind: str) -> tuple[str, ...]:
+def _systems(table: Mapping[str, object], kind: str) -> tuple[str, ...]:
+    """Those of `on`, or all that know the kind and the form of the paths."""
     possible = KIND_SYSTEMS.get(kind, SYSTEMS)
-    return possible if value is None else tuple(_choice(part, "on", possible) for part in _texts(value, "on"))
-
-
-def _number(value: object, key: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise RuleError(f"{key}: must be a number", key)
-    return float(value)
-
-
-def _weight(value: object, key: str) -> float:
-    number = _number(value, key)
-    if not 0 < number <= MAX_WEIGHT:
-        raise RuleError(f"{key}: must be more than 0 and at most {MAX_WEIGHT:g}", key)
-    return number
-
-
-def _boolean(value: object, key: str) -> bool:
-    if not isinstance(value, bool):
-        raise RuleError(f"{key}: must be true or false", key)
-    return value
-
-
-def _value(value: object, key: str) -> Value:
-    if isinstance(value, str):
-        return _any_text(value, key)
-    return value if isinstance(value, bool) else _number(value, key)
-
-
-def _values(value: object, key: str) -> tuple[Value, ...]:
-    values = value if isinstance(value, (list, tuple)) else [value]
-    if not 1 <= len(values) <= MAX_LIST:
-        raise RuleError(f"{key}: 1 to {MAX_LIST} values are needed, not {len(values)}", key)
-    return tuple(_value(part, key) for part in values)
-
-
-def _path(value: object, key: str) -> str:
-    """An absolute path of Linux, macOS or Windows; a `*` in it is one."""
-    text = _text(value, key)
-    if not PurePosixPath(text).is_absolute() and not PureWindowsPath(text).is_absolute():
-        raise RuleError(f"{key}: {text!r} is not an absolute path", key)
-    if ".." in PurePosixPath(text.replace("\\", "/")).parts:
-        raise RuleError(f"{key}: .. is not allowed in a path", key)
-    return text
-
-
-def _paths(value: object, key: str) -> tuple[str, ...]:
-    """Paths whose last part may be a glob."""
-    paths = tuple(_path(part, key) for part in _texts(value, key))
-    for path in paths:
-        folder = path.replace("\\", "/").rpartition("/")[0]
-        if _WILDCARD.search(folder):
-            raise RuleError(f"{key}: only the name of a file may be a glob, like /etc/ssh/sshd_config.d/*.conf", key)
-    return paths
-
-
-def _services(value: object, key: str) -> tuple[str, ...]:
-    names = _texts(value, key)
-    for name in names:
-        if _SERVICE.fullmatch(name) is None:
-            raise RuleError(f"{key}: {name!r} is not the name of a service", key)
-    return names
-
-
-def _sysctl(value: object, key: str) -> str:
-    text = _text(value, key)
-    if _SYSCTL.fullmatch(text) is None:
-        raise RuleError(f"{key}: {text!r} is not a sysctl, like net.ipv4.ip_forward", key)
-    return text
-
-
-def _registry_key(value: object, key: str) -> str:
-    text = _text(value, key)
-    hive, _, rest = text.partition("\\")
-    if hive not in HIVES or not rest:
-        raise RuleError(f"{key}: begins with one of {', '.join(HIVES)}, like 'HKLM\\SOFTWARE\\Vendor'", key)
-    if rest.split("\\")[0].upper() in ("SAM", "SECURITY"):
-        raise RuleError(f"{key}: secrets of Windows are not read", key)
-    return text
-
-
-def _sha256(value: object, key: str) -> str:
-    text = _text(value, key).lower()
-    if _SHA256.fullmatch(text) is None:
-        raise RuleError(f"{key}: must be 64 hexadecimal digits", key)
-    return text
+    for key in (key for key in _PATH_KEYS if key in table):
+        paths = read_texts(table[key], key)
+        possible = tuple(name for name in possible if any(is_of(path, name) for path in paths))
+        if not possible:
+            raise RuleError(f"{key}: no system for which this rule is has paths like {paths[0]!r}", key)
+    if "on" not in table:
+        return possible
+    return tuple(read_choice(part, "on", possible) for part in read_texts(table["on"], "on"))
 
 
 _Field = tuple[Callable[[object, str], object], bool]
 _EQUALS = "equals"
 _CONDITIONS = frozenset((_EQUALS, "at_least", "at_most"))
+_PATH_KEYS = ("path", "file", "if_exists")
 _COMMON = ("id", "kind", "on", "reason", "weight", "severity", "if_exists")
 # `default` is what holds where nothing is set; without it nothing set is a deviation.
 _JUDGED: dict[str, _Field] = {
-    _EQUALS: (_values, False),
-    "at_least": (_number, False),
-    "at_most": (_number, False),
-    "default": (_value, False),
+    _EQUALS: (read_values, False),
+    "at_least": (read_number, False),
+    "at_most": (read_number, False),
+    "default": (read_value, False),
 }
 KINDS: Mapping[str, Mapping[str, _Field]] = {
-    "software_required": {"names": (_texts, True), "version": (_text, False)},
-    "software_forbidden": {"names": (_texts, True)},
-    "software_minimum": {"names": (_texts, True), "version": (_text, True)},
+    "software_required": {"names": (read_texts, True), "version": (read_version, False)},
+    "software_forbidden": {"names": (read_texts, True)},
+    "software_minimum": {"names": (read_texts, True), "version": (read_version, True)},
     "file_setting": {
-        "file": (_paths, True),
-        "format": (lambda value, key: _choice(value, key, FORMATS), False),
-        "section": (_text, False),
-        "key": (_text, True),
-        "first": (_boolean, False),
-        "stop_at": (_text, False),
+        "file": (read_paths, True),
+        "format": (lambda value, key: read_choice(value, key, FORMATS), False),
+        "section": (read_text, False),
+        "key": (read_text, True),
+        "first": (read_boolean, False),
+        "stop_at": (read_text, False),
         **_JUDGED,
     },
-    "sysctl": {"key": (_sysctl, True), **_JUDGED},
-    "registry_value": {"key": (_registry_key, True), "name": (_any_text, True), **_JUDGED},
-    "macos_default": {"domain": (_path, True), "key": (_text, True), **_JUDGED},
-    "service_running": {"names": (_services, True)},
-    "service_stopped": {"names": (_services, True)},
-    "file_present": {"path": (_path, True), "sha256": (_sha256, False)},
-    "file_absent": {"path": (_path, True)},
+    "sysctl": {"key": (read_sysctl, True), **_JUDGED},
+    "registry_value": {"key": (read_registry_key, True), "name": (read_any_text, True), **_JUDGED},
+    "macos_default": {"domain": (read_path, True), "key": (read_text, True), **_JUDGED},
+    "service_running": {"names": (read_services, True)},
+    "service_stopped": {"names": (read_services, True)},
+    "file_present": {"path": (read_path, True), "sha256": (read_sha256, False)},
+    "file_absent": {"path": (read_path, True)},
 }
 """The keys that a rule of each kind takes beside the common ones, and whether it needs them."""
 KIND_SYSTEMS: Mapping[str, tuple[str, ...]] = {

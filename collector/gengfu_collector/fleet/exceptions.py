@@ -20,7 +20,8 @@ from datetime import date, datetime, time, timedelta, tzinfo
 from fnmatch import fnmatchcase
 from typing import Any
 
-from gengfu_checks.standards.rules import MAX_WAIVERS, RuleError, Waiver, waivers_of_texts
+from gengfu_checks.standards.rules import MAX_WAIVERS, Waiver, waivers_of_texts
+from gengfu_checks.standards.values import RuleError
 from gengfu_collector.fleet.matching import Match, fits, heaviest
 from gengfu_collector.fleet.plans import AssetOrders
 from gengfu_collector.fleet.profiles import read_match

@@ -14,9 +14,10 @@ from typing import Any
 from gengfu_checks.errors import SettingError
 from gengfu_checks.local.baseline import DEFAULT_STANDARD
 from gengfu_checks.standards import built_in_ids, load
-from gengfu_checks.standards.rules import Rule, RuleError, Standard, read_rule, read_standard
+from gengfu_checks.standards.rules import Rule, Standard, read_rule, read_standard
+from gengfu_checks.standards.values import RuleError
 from gengfu_collector.errors import ConfigurationError
-from gengfu_collector.fleet.toml_table import Table, did_you_mean, shown, unknown_word
+from gengfu_collector.fleet.toml_table import Table, shown, unknown_word
 from gengfu_proto.convert.plan import PlannedCheck
 
 CHECK_KIND = "baseline"
@@ -107,7 +108,7 @@ def _read_rule(table: Table) -> Rule:
 
 def _refused(table: Table, error: RuleError) -> ConfigurationError:
     keys = (error.key,) if error.key in table.data else ()
-    return table.error(f"{error}{did_you_mean(error.word, error.allowed)}", *keys)
+    return table.error(str(error), *keys)
 
 
 @cache
