@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import fcntl
 import json
 import os
@@ -14,13 +15,17 @@ import time
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from checkkinds import LEVEL, kind_of, level, returning
 
-from gengfu_agent import VERSION, cli
+import gengfu_agent
+from gengfu_agent import VERSION, cli, errors
+from gengfu_agent.cli.error_words import in_words, sentences
 from gengfu_agent.cli.table import width
 from gengfu_agent.cli.words import connection_words
 from gengfu_agent.status import LOCK_FILE, Status, write_status
+from gengfu_agent.transport import meaning
 from gengfu_agent.uplink.states import State
 from gengfu_checks import registry
 from gengfu_checks.errors import CannotMeasure, ExtraMissing
@@ -326,6 +331,38 @@ def test_a_wrong_configuration_is_one_line(tmp_path: Path) -> None:
         done = gengfu(command, "--state", str(tmp_path))
         assert done.returncode == 2
         assert f"{tmp_path}/agent.toml:2: unknown key 'alow'; allowed: allow, deny" in one_line(done)
+
+
+def test_every_error_of_the_agent_has_its_chinese() -> None:
+    """Every sentence that stands in the code as a literal; what a collector says is its own."""
+    tree = [ast.parse(path.read_text("utf-8")) for path in Path(gengfu_agent.__file__).parent.rglob("*.py")]
+    calls = [node for part in tree for node in ast.walk(part) if isinstance(node, ast.Call) and node.args]
+    said = [said_by(call.args[0]) for call in calls if isinstance(call.func, ast.Name) and is_error(call.func.id)]
+    assert "this machine is enrolled already, as 1 in 1; to enrol it" in " ".join(said)
+    unsaid = [text for text in said if re.search("[a-z]", text) and in_words(text, "zh").isascii()]
+    assert unsaid == [], "put their Chinese into cli/error_words.toml"
+    assert not [english for english in sentences() if in_words(english.replace("{}", "1"), "zh").isascii()]
+
+
+def is_error(name: str) -> bool:
+    return isinstance(found := getattr(errors, name, None), type) and issubclass(found, errors.AgentError)
+
+
+def said_by(node: ast.expr) -> str:
+    """The text of an expression, with a 1 for what is put into it; "" for what is no text."""
+    parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+    texts = [part.value if isinstance(part, ast.Constant) else "1" for part in parts]
+    return "".join(text for text in texts if isinstance(text, str))
+
+
+def test_an_error_is_told_in_the_readers_language(tmp_path: Path) -> None:
+    done = gengfu("run", "--state", str(tmp_path), LANG="zh_CN.UTF-8")
+    assert one_line(done).startswith(f"gengfu-agent: 本机尚未注册（{tmp_path} 中没有 agent.json）")
+    nested = "no connection to the collector at c:1: refused (it is valid from a to b)"
+    assert in_words(nested, "zh") == "无法连接采集器 c:1：refused（有效期 a 至 b）"
+    clock = meaning(grpc.StatusCode.UNAVAILABLE, "x certificate has expired", "c:1", "2026-01-01")
+    assert "按本机时钟（2026-01-01），采集器的证书已过期" in in_words(str(clock), "zh")
+    assert in_words("what nobody knows {0}", "zh") == "what nobody knows {0}"
 
 
 def test_the_agent_that_runs_has_not_imported_what_only_commands_need(tmp_path: Path) -> None:

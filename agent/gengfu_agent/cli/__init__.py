@@ -97,7 +97,12 @@ def _print_anything() -> None:
 
 
 def _fail(message: str, exit_code: int) -> int:
+    from gengfu_agent.cli.words import reader_language
     from gengfu_proto.text import harmless_lines
 
+    if reader_language() == "zh":
+        from gengfu_agent.cli.error_words import in_words
+
+        message = in_words(message, "zh")
     print(harmless_lines(f"{PROGRAM}: {' '.join(message.split())}"), file=sys.stderr)
     return exit_code

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from gengfu_agent.cli import table
+from gengfu_agent.cli.error_words import in_words
 from gengfu_agent.cli.words import connection_words, word
 from gengfu_agent.identity import AGENT_FILE
 from gengfu_agent.status import Status, is_running, read_status
@@ -63,7 +64,7 @@ def _rows(said: Status, running: bool, language: str) -> Iterator[tuple[str, str
     connected = f", {since(said.connected_since)}" if said.connected_since else ""
     yield word("collector", language), f"{said.collector}: {connection_words(said.connection, language)}{connected}"
     if said.last_error:
-        yield word("last_error", language), text.clean(said.last_error)
+        yield word("last_error", language), text.clean(in_words(said.last_error, language), MAX_REASON_CHARACTERS)
     acknowledged = said.last_acknowledged_at
     yield (
         word("last_acknowledged", language),

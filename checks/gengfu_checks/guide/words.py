@@ -92,10 +92,19 @@ def fact_value(kind: str, name: str, value: object, language: str) -> object:
     if language != "zh" or not isinstance(value, str) or len(value) > _MAX_VALUE_CHARS:
         return value
     parts = value.split(_LIST_SEPARATOR)
-    chinese = [_in_chinese(word.values, part) or part for part in parts]
+    chinese = [translated(word.values, part) or part for part in parts]
     if chinese != parts:
         return _LIST_SEPARATOR.join(chinese)
-    return (word.phrases and _in_chinese(files.tables(files.COMMON)["phrases"], value)) or value
+    return (word.phrases and translated(files.tables(files.COMMON)["phrases"], value)) or value
+
+
+def translated(values: Mapping[str, str], english: str) -> str | None:
+    """The Chinese of a text by the first template that it fits, of what stands for {} too; None when it fits none."""
+    for template, chinese in values.items():
+        found = _pattern(template).fullmatch(english)
+        if found:
+            return chinese.format(*(translated(values, part) or part for part in found.groups()))
+    return None
 
 
 def details(kind: str, metrics: Mapping[str, float], facts: Mapping[str, Fact], language: str) -> list[str]:
@@ -128,14 +137,6 @@ def _named(table: Mapping[str, Any] | None, name: str) -> Word:
         bare = name.removesuffix(suffix).replace("_", " ")
         return Word(bare, bare, shown_as)
     return Word(**{"format": shown_as, **table})
-
-
-def _in_chinese(values: Mapping[str, str], english: str) -> str | None:
-    for template, chinese in values.items():
-        found = _pattern(template).fullmatch(english)
-        if found:
-            return chinese.format(*found.groups())
-    return None
 
 
 @functools.cache
