@@ -55,7 +55,8 @@ class PoweredDisk(Disk):
     """One of ext4 on an image beside it, which can lose its power."""
 
     def _make(self, size_bytes: int) -> None:
-        self._image = self.folder.with_suffix(".img")
+        self._image = self.folder.with_suffix(".img-0")
+        self._cuts = 0
         with self._image.open("wb") as image:
             image.truncate(max(size_bytes, MIN_EXT4_BYTES))
         _run("mkfs.ext4", "-q", "-F", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0", str(self._image))
@@ -75,7 +76,12 @@ class PoweredDisk(Disk):
 
     def start_again(self) -> None:
         """Be what was on the device when the power failed. Nobody may have a file of it open."""
+        # The same image would be the same dead file system for as long as any other namespace has it mounted.
+        before, self._cuts = self._image, self._cuts + 1
+        self._image = before.with_suffix(f".img-{self._cuts}")
         _run("umount", str(self.folder))
+        _run("cp", "--sparse=always", str(before), str(self._image))
+        before.unlink()
         self._mount()
 
     def close(self) -> None:
