@@ -34,6 +34,15 @@ path = "{folder}/toy"
 reason = "toys are for home"
 
 [[rule]]
+id = "policy"
+kind = "file_setting"
+file = "{folder}/banner.conf"
+format = "json"
+key = "x"
+equals = 1
+reason = "nobody can see it"
+
+[[rule]]
 id = "on-windows"
 kind = "service_running"
 on = ["windows"]
@@ -105,7 +114,11 @@ def test_rules_deviations_exceptions_and_totals(site: Site) -> None:
     (folder / "toy").unlink()
     until(lambda: ratio(collector) == ["0.25"], "one of four weights is kept")
     found = rules(collector, asset)
-    assert {rule: row["state"] for rule, row in found.items()} == {"banner": "deviating", "no-toy": "compliant"}
+    assert {rule: row["state"] for rule, row in found.items()} == {
+        "banner": "deviating", "policy": "unknown", "no-toy": "compliant",
+    }  # fmt: skip
+    assert found["policy"]["why_unknown"]["code"] == "check.not_usable"
+    assert f"{folder}/banner.conf: json" in collector.command_line("compliance", "--asset", asset).stdout
     assert (found["banner"]["expected"], found["banner"]["found"], found["banner"]["severity"]) == (
         "on",
         "off",
@@ -140,4 +153,7 @@ def test_rules_deviations_exceptions_and_totals(site: Site) -> None:
     collector.kill()
     collector.start()
     kept = rules(collector, asset)
-    assert {rule: row["state"] for rule, row in kept.items()} == {"notice": "deviating", "no-toy": "compliant"}
+    assert {rule: row["state"] for rule, row in kept.items()} == {
+        "notice": "deviating", "policy": "unknown", "no-toy": "compliant",
+    }  # fmt: skip
+    assert "once the agent has reported" in collector.command_line("compliance", "--asset", asset).stdout

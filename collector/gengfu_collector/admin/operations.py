@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from gengfu_checks.model import Status
 from gengfu_collector.admin import inventory, listings
 from gengfu_collector.admin.desk import Desk
 from gengfu_collector.errors import Refused, UsageError
@@ -28,6 +29,7 @@ from gengfu_collector.intake import by_hand, copies
 from gengfu_collector.intake.work import UnitOfWork
 from gengfu_collector.store.schema import agent
 from gengfu_collector.times import iso
+from gengfu_proto.convert.report import FindingShape
 
 T = TypeVar("T")
 Operation = Callable[..., Awaitable[Any]]
@@ -222,10 +224,17 @@ async def _compliance(desk: Desk, actor: str, standard: str = "", asset: str = "
 
 
 def _told_rules(desk: Desk, asset: str) -> dict[str, dict[str, Any]]:
-    """What the agent of an asset said of its rules, by item; only a running collector knows it."""
+    """What the agent of an asset said of its rules since this collector runs, by item."""
     runs = (run for agent in desk.intake.live.agents.values() if agent.asset == asset for run in agent.runs.values())
     findings = (part for run in runs if run.shape.kind == CHECK_KIND for part in run.shape.findings)
-    return {part.item: {name: part.facts[name] for name in _RULE_FACTS if name in part.facts} for part in findings}
+    return {part.item: _told(part) for part in findings}
+
+
+def _told(part: FindingShape) -> dict[str, Any]:
+    """The evidence for a rule, or why there is none."""
+    if part.status is Status.UNKNOWN:
+        return {"why_unknown": {"code": part.code, "facts": dict(part.facts)}}
+    return {name: part.facts[name] for name in _RULE_FACTS if name in part.facts}
 
 
 async def _inventory_accept(desk: Desk, actor: str, name: str, category: str = "") -> Any:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gengfu_checks import guide
 from gengfu_collector.cli import show
 from gengfu_collector.cli.common import Data, Json
 from gengfu_collector.cli.reach import request
@@ -16,6 +17,11 @@ MACHINE_COLUMNS = ("asset", "standard", "compliance", *WORDS)
 STANDARD_COLUMNS = ("standard", "compliance", "machines", "without_data", "fully_compliant", *WORDS)
 WORST_COLUMNS = ("rule", "weight", *WORDS, "reason")
 RULE_COLUMNS = ("rule", "state", "severity", "what", "expected", "found", "owner", "excepted_until", "since", "reason")
+
+_NOT_TOLD = {
+    "zh": "实际情况须待代理在采集器本次启动后再次上报才能显示。",
+    "en": "What was found is shown once the agent has reported since the collector was started.",
+}
 
 
 def compliance(
@@ -34,6 +40,8 @@ def compliance(
         if found["rules"]:
             print()
             show.rows([_readable(rule) for rule in found["rules"]], RULE_COLUMNS)
+            if not any("found" in rule or "why_unknown" in rule for rule in found["rules"]):
+                show.line(_NOT_TOLD[show.language()])
         return
     for total in found["standards"]:
         print()
@@ -49,6 +57,8 @@ def _readable(row: Mapping[str, Any]) -> dict[str, Any]:
     shown = dict(row)
     ratio = row.get("compliance_ratio")
     shown["compliance"] = None if ratio is None else f"{ratio * 100:.1f}%"
+    if why := row.get("why_unknown"):
+        shown["found"] = guide.summary(why["code"], show.language(), "", why["facts"], {}, None)
     if "reason" in row:
         shown["reason"] = row["reason"][show.language()]
     if "weight" in row:
