@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from gengfu_checks.errors import SettingError
 from gengfu_checks.local import event_log, event_log_rules
-from gengfu_checks.local.event_log import CHECK, Book, Source, book_of, measure_source
+from gengfu_checks.local.event_log import CHECK, Book, Reader, Source, book_of, measure_source
 from gengfu_checks.local.event_log_journal import Journal, entry_of, matches, place_of, read
 from gengfu_checks.local.event_log_page import Gap, Page, Wanted
 from gengfu_checks.local.event_log_rules import Entry, match, sample_of
@@ -343,6 +344,17 @@ def test_what_is_left_over_is_read_next_time_and_being_late_is_said(
     for _ in range(2):
         found = look(instance, pages)["log"]
     assert (found.metrics, found.problem) == ({"entries_total": 20.0, "behind_seconds": 0.0}, None)
+
+
+def test_the_first_look_may_take_longer_as_a_run_by_hand_has_no_other(bench: Callable[..., Any]) -> None:
+    """A machine on which every page takes six seconds: the clock is read twice for each."""
+    pages, reader = Pages(page_size=1), Reader(resolve_settings(CHECK, {}), 1_000.0, (), {})
+    time_s = itertools.count(0, 3)
+    book = Book()
+    pages.entries = [Entry(900.0, "x", 3) for _ in range(20)]
+    for read in (5, 6):
+        assert event_log.look(Source("journal", pages.read), book, reader, 60.0, lambda: float(next(time_s)))
+        assert book.read_total == read
 
 
 def test_the_first_look_goes_back_and_another_source_begins_where_the_last_one_ended(bench: Callable[..., Any]) -> None:

@@ -52,6 +52,8 @@ MAX_UNITS = 50
 MAX_PAGES = 32
 LOOK_S = 2.0
 """After this time no further page is begun: a flood must not weigh on the machine."""
+FIRST_LOOK_SHARE = 0.5
+"""Of its deadline the first look may take this much instead: a single run by hand has no other."""
 BEHIND_S = 3600.0
 
 _LOG = "log"
@@ -177,6 +179,7 @@ class Reader:
 
 def look(source: Source, book: Book, reader: Reader, deadline_s: float, clock: Callable[[], float]) -> bool:
     """Read what is new into the book; return whether there is more than one look takes. Raises CannotMeasure."""
+    look_s = LOOK_S if book.looked_s else max(LOOK_S, FIRST_LOOK_SHARE * deadline_s)
     if book.source != source.name:
         since_s = book.looked_s or reader.now_s - reader.settings["quiet_after"]
         book.source, book.cursor = source.name, {} if source.name == "files" else {"since_s": since_s}
@@ -192,7 +195,7 @@ def look(source: Source, book: Book, reader: Reader, deadline_s: float, clock: C
             since = datetime.fromtimestamp(book.looked_s, UTC).isoformat(timespec="seconds")
             book.gap = {"seen_s": reader.now_s, "source": page.gap.source, "lost": page.gap.lost, "since": since}
         book.cursor, more = page.cursor, page.more
-        if not more or clock() - began_s >= LOOK_S:
+        if not more or clock() - began_s >= look_s:
             break
     book.looked_s = last_s if more else reader.now_s
     return more
