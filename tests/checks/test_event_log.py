@@ -352,9 +352,9 @@ def test_the_first_look_may_take_longer_as_a_run_by_hand_has_no_other(bench: Cal
     time_s = itertools.count(0, 3)
     book = Book()
     pages.entries = [Entry(900.0, "x", 3) for _ in range(20)]
-    for read in (5, 6):
-        assert event_log.look(Source("journal", pages.read), book, reader, 60.0, lambda: float(next(time_s)))
-        assert book.read_total == read
+    for read_by_then in (5, 6):
+        assert event_log.look(Source("journal", pages.read_by_then), book, reader, 60.0, lambda: float(next(time_s)))
+        assert book.read_total == read_by_then
 
 
 def test_the_first_look_goes_back_and_another_source_begins_where_the_last_one_ended(bench: Callable[..., Any]) -> None:
