@@ -13,7 +13,7 @@ export PYTHON
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all chaos fuzz bench check format lock proto clean setup
+.PHONY: help demo test test-all chaos fuzz bench roots check format lock proto clean setup
 
 help: ## this list
 	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,9 @@ fuzz: setup ## feed every parser of outside data with senseless input; what is f
 
 bench: setup ## every measurement: speed, latency, size
 	$(VENV)/bin/python tests/bench/run.py $(ARGS)
+
+roots: setup ## the agent in small systems of several releases and in a virtual machine (as root; half an hour)
+	$(VENV)/bin/python tests/roots/roots.py $(ARGS)
 
 check: setup ## lint, formatting, types, import rules, generated code, house rules
 	$(VENV)/bin/ruff check --quiet
