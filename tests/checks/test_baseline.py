@@ -94,6 +94,23 @@ def test_software(
     assert told(measured(rule(kind, **keys))[0]) == expected
 
 
+def test_a_deviation_is_told_in_words(installed: Callable[..., None]) -> None:
+    installed("dpkg", telnetd="0.17")
+    found = measured(rule("software_forbidden", "a", names="telnetd"), rule("software_required", "b", names="nscd"))
+    told = [
+        guide.summary(problem.code, language, "", problem.facts, {}, None)
+        for problem in (result.problem for result in found)
+        if problem is not None
+        for language in guide.LANGUAGES
+    ]
+    assert told == [
+        "规则 a：telnetd 应为 无，实际为 telnetd 0.17。why",
+        "rule a: telnetd: expected none, found telnetd 0.17. why",
+        "规则 b：nscd 应为 nscd，实际为 无。why",
+        "rule b: nscd: expected nscd, found none. why",
+    ]
+
+
 def test_software_of_windows_is_compared_by_numbers(installed: Callable[..., None]) -> None:
     installed("registry", **{"7-Zip 24.08 (x64)": "24.08", "Tool": ""})
     new, old = (rule("software_minimum", names="7-zip*", version=version) for version in ("24.7", "24.09"))
@@ -270,6 +287,8 @@ def test_a_kernel_setting_that_is_for_root_alone_is_not_told(tmp_path: Path, mon
     (tmp_path / "secret").write_text("abc\n")
     (tmp_path / "secret").chmod(0o600)
     assert told(measured(rule("sysctl", key="secret", equals="x"))[0]) == ("deviating", "x", "***")
+    monkeypatch.setattr(baseline_probe, "PROC_SYS", tmp_path / "hidden")
+    assert measured(rule("sysctl", key="secret", equals="x"))[0].word == "unknown"
 
 
 # https://learn.microsoft.com/windows-server/storage/file-server/troubleshoot/detect-enable-and-disable-smbv1-v2-v3

@@ -25,7 +25,7 @@ ALWAYS_THERE = {"clock", "cpu", "disk", "file_age", "memory", "network", "os_ser
 
 RUNS = 3
 # What is worth telling of a finding that is ok.
-OK_WITH_A_CODE = {"baseline.deviation", "baseline.excepted"}
+OK_WITH_A_CODE = {"baseline.deviation", "baseline.excepted", "baseline.not_applicable"}
 RATIO_OF_MORE_THAN_ONE = {"load5_per_cpu_ratio"}
 
 

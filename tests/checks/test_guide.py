@@ -99,7 +99,7 @@ def test_placeholders_are_values_that_can_be_there(code: str, language: str) -> 
     metrics = {m.name for kind in kinds() if code in kind.all_codes for m in kind.metrics}
     names = {match[1] for match in PLACEHOLDER.finditer(template)}
     assert names <= metrics | set(article.facts) | ALWAYS_THERE | BREACH_VALUES
-    assert {match[2] for match in PLACEHOLDER.finditer(template)} <= {None, *text.FORMATS}
+    assert {match[2] for match in PLACEHOLDER.finditer(template)} <= {None, *text.FORMATS, *text.TEXT_FORMATS}
     assert "{" not in PLACEHOLDER.sub("", template)
     assert re.fullmatch(r"(\[[^\[\]]+\]|[^\[\]])*", template), "brackets do not nest and are closed"
     outside = re.sub(r"\[[^\[\]]*\]", "", template)

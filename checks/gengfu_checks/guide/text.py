@@ -1,7 +1,8 @@
 """Templates of one line and the formats of their values. Pure; built for hostile values.
 
-A placeholder is `{name}` or `{name:format}`, with one of `FORMATS`; without one, texts stand as they are (cleaned),
-numbers as `number`, booleans as yes or no. A part in square brackets is left out when one of its values is missing.
+A placeholder is `{name}` or `{name:format}`, with one of `FORMATS` or `TEXT_FORMATS`; without one, texts stand as they
+are (cleaned), numbers as `number`, booleans as yes or no. A part in square brackets is left out when one of its values is
+missing.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)(?::([a-z_]+))?\}")
 
 _PART = re.compile(r"\[([^\[\]]*)\]|([^\[\]]+)")
 _YES_NO = {"zh": ("否", "是"), "en": ("no", "yes")}
+_NOTHING_THERE = {"zh": "无", "en": "none"}
 _DECIMAL_UNITS = ("", "k", "M", "G", "T")
 _BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _DURATION_UNITS = (("d", " 天", 86400), ("h", " 小时", 3600), ("min", " 分钟", 60), ("s", " 秒", 1))
@@ -113,6 +115,10 @@ FORMATS: Mapping[str, Callable[[float, str], str]] = {
 """By name: of a ratio, of bytes, of seconds, of any number, of 0 or 1, of something, bytes, bits or bytes (shown as
 bits: the speed of a line) per second, of hertz, of degrees Celsius, of dBm, of rotations per minute.
 """
+TEXT_FORMATS: Mapping[str, Callable[[str, str], str]] = {
+    "or_nothing": lambda value, language: _NOTHING_THERE[language] if value == "-" else value,
+}
+"""By name: of a text for which `-` stands for nothing."""
 
 
 @functools.cache
@@ -134,11 +140,15 @@ def _fill(part: str, values: Mapping[str, object], language: str) -> tuple[str, 
 
 def _shown(value: object, format_name: str, language: str) -> str:
     if isinstance(value, str):
-        return clean(value)
+        return TEXT_FORMATS.get(format_name, _as_it_is)(clean(value), language)
     if isinstance(value, bool):
         return _YES_NO[language][value]
     finite = _finite(value)
     return "" if finite is None else FORMATS.get(format_name, number)(finite, language)
+
+
+def _as_it_is(value: str, _language: str) -> str:
+    return value
 
 
 def _finite(value: object) -> float | None:
