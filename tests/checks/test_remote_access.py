@@ -248,6 +248,24 @@ def test_ports_that_sshd_listens_on(printed: str, expected: set[int]) -> None:
     assert sshd_settings.ports(effective(printed)) == expected
 
 
+def test_ports_that_systemd_holds_for_sshd(tmp_path: Path) -> None:
+    assert sshd_settings.socket_ports(tmp_path) == set()
+    units = tmp_path / "etc/systemd/system/ssh.socket.d"
+    units.mkdir(parents=True)
+    # As `systemctl edit ssh.socket` leaves it on Ubuntu 22.10 and later, in every form of systemd.socket(5).
+    (units / "override.conf").write_text(
+        "[Socket]\nListenStream=\nListenStream=2222\nListenStream = [::]:2223\nListenStream=/run/x\nAccept=no\n"
+    )
+    generated = tmp_path / "run/systemd/generator/ssh.socket.d"
+    generated.mkdir(parents=True)
+    (generated / "addresses.conf").write_text("[Socket]\nListenStream=0.0.0.0:2224\n")
+    held = sshd_settings.socket_ports(tmp_path)
+    assert held == {2222, 2223, 2224}
+    settings = effective("port 22\npermitrootlogin yes\n")
+    assert said(judge_ssh(settings, frozenset((80, 2222)), ALLOWED, held)) == ("remote_access.ssh_root_password", 1.0)
+    assert said(judge_ssh(settings, frozenset((80,)), ALLOWED, held)) == ("ok", 0.0)
+
+
 def test_root_asks_sshd_and_others_read_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bench: Any) -> None:
     sshd = tmp_path / "sshd"
     sshd.write_text('#!/bin/sh\n[ "$*" = -T ] && echo permitrootlogin no\n')

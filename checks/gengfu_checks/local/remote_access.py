@@ -69,9 +69,12 @@ class Rules:
     ssh_password: bool
 
 
-def judge_ssh(settings: Settings | None, reachable: frozenset[int], rules: Rules) -> Measurement:
-    """The item `ssh`. `settings` is None where there is no file of a server."""
-    ports = reachable & sshd_settings.ports(settings or {})
+def judge_ssh(
+    settings: Settings | None, reachable: frozenset[int], rules: Rules, by_systemd: frozenset[int] = frozenset()
+) -> Measurement:
+    """The item `ssh`. `settings` is None where there is no file of a server; `by_systemd` are ports that systemd holds
+    for it."""
+    ports = reachable & (sshd_settings.ports(settings or {}) | by_systemd)
     if not ports:
         return Measurement("ssh", {"enabled": 0.0})
     if settings is None:
@@ -148,7 +151,7 @@ def _ssh(context: Context, reachable: frozenset[int], rules: Rules) -> Measureme
         if 22 not in reachable:
             return Measurement("ssh", {"enabled": 0.0})
         return Measurement("ssh", {"enabled": 1.0}, problem=unknown(error))
-    return judge_ssh(settings, reachable, rules)
+    return judge_ssh(settings, reachable, rules, sshd_settings.socket_ports() if psutil.LINUX else frozenset())
 
 
 def _rdp(reachable: frozenset[int], rules: Rules) -> Measurement:

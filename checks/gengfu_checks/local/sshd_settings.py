@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import glob
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -19,6 +19,9 @@ MAX_DEPTH = 8
 MAX_LINES = 10_000
 _LINE = re.compile(r"\s*([A-Za-z]+)(?:\s*=\s*|\s+)(\S.*)")
 _LISTS = frozenset(("port", "listenaddress", "allowusers", "denyusers"))
+# systemd.unit(5): where units lie, those of generators included (Ubuntu makes one of sshd_config).
+_UNIT_FOLDERS = ("etc/systemd/system", "run/systemd/system", "run/systemd/generator", "usr/lib/systemd/system")
+_SOCKETS = ("ssh.socket", "sshd.socket")
 _BY_PASSWORD = frozenset(("password", "keyboard-interactive", "any"))
 
 Settings = Mapping[str, tuple[str, ...]]
@@ -74,8 +77,27 @@ def lets_in_empty(settings: Settings) -> bool:
 def ports(settings: Settings) -> frozenset[int]:
     """The ports that the server listens on."""
     named = [*settings.get("port", ()), *map(_port_of, settings.get("listenaddress", ()))]
-    numbers = (int(text) for text in named if text.isascii() and text.isdecimal() and len(text) <= 5)
-    return frozenset(numbers) or frozenset((22,))
+    return frozenset(_numbers(named)) or frozenset((22,))
+
+
+def socket_ports(root: Path = Path("/")) -> frozenset[int]:
+    """The ports on which systemd listens for sshd (systemd.socket(5)), which are none of sshd's own settings.
+
+    What a later file takes back is among them, too: only ports that can be reached count in the end.
+    """
+    found: set[int] = set()
+    for folder in _UNIT_FOLDERS:
+        for name in _SOCKETS:
+            for path in (root / folder / name, *sorted((root / folder / f"{name}.d").glob("*.conf"))[:MAX_FILES]):
+                for line in (read_small_text(path) or "").splitlines()[:MAX_LINES]:
+                    keyword, equals, value = line.strip().partition("=")
+                    if equals and keyword.rstrip() == "ListenStream" and value.strip():
+                        found |= _numbers([value.strip(), _port_of(value)])
+    return frozenset(found)
+
+
+def _numbers(texts: Iterable[str]) -> set[int]:
+    return {int(text) for text in texts if text.isascii() and text.isdecimal() and len(text) <= 5}
 
 
 def _port_of(address: str) -> str:
