@@ -1,8 +1,8 @@
 """Templates of one line and the formats of their values. Pure; built for hostile values.
 
 A placeholder is `{name}` or `{name:format}`, with one of `FORMATS` or `TEXT_FORMATS`; without one, texts stand as they
-are (cleaned), numbers as `number`, booleans as yes or no. A part in square brackets is left out when one of its values is
-missing.
+are (cleaned), numbers as `number`, booleans as yes or no. A part in square brackets is left out when one of its values
+is missing.
 """
 
 from __future__ import annotations
