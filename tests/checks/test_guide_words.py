@@ -191,6 +191,16 @@ def test_a_limit_of_somebodys_own_is_told_with_title_and_unit() -> None:
     assert "内存当前值 1 GiB，阈值 512 MiB" in told
 
 
+def test_the_kind_of_a_finding_is_told_by_its_code_its_check_or_its_metrics() -> None:
+    of_process = ["processes", "memory_bytes", "cpu_seconds_total"]
+    assert words.kind_of("process.too_few", "erp", []) == "process"
+    assert words.kind_of("ok", "process", []) == "process"
+    assert words.kind_of("threshold.breached", "erp", of_process) == "process"
+    assert words.kind_of("threshold.breached", "erp", ["threads"]) == "erp", "more than one kind has that"
+    assert words.kind_of("threshold.breached", "erp", []) == "erp"
+    assert words.kind_of("threshold.breached", "erp", [*of_process, "teapots"]) == "erp"
+
+
 @given(
     st.sampled_from(["disk", "printer_queue", "baseline", "", "../common", "coffee"]),
     st.text(max_size=30),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NoReturn, TypeAlias
 
 from gengfu_agent import VERSION, cli
-from gengfu_agent.cli.words import LANGUAGES, reader_language
+from gengfu_agent.cli.words import LANGUAGES, reader_language, word
 from gengfu_agent.errors import AgentError
 
 _Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
@@ -62,9 +62,8 @@ def _enrol(parsed: argparse.Namespace) -> int:
             f"the state folder {parsed.state} cannot be written ({error.strerror or error}): make room there or give "
             "another folder with --state, then repeat this command; the token is still good for this machine"
         ) from error
-    print(
-        f"enrolled as {enrolled.asset} ({enrolled.agent_id}); start it with: {cli.PROGRAM} run --state {parsed.state}"
-    )
+    start = f"{cli.PROGRAM} run --state {parsed.state}"
+    print(word("enrolled", reader_language(), enrolled.asset, enrolled.agent_id, start))
     return 0
 
 

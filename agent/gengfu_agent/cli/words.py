@@ -32,6 +32,7 @@ _WORDS = {
         "not enrolled: gengfu-agent enrol --collector HOST:PORT --token TOKEN",
         "尚未注册：gengfu-agent enrol --collector 主机:端口 --token 令牌",
     ),
+    "enrolled": ("enrolled as {} ({}); start it with: {}", "已注册为 {}（{}）；启动：{}"),
     "start": ("start it with: gengfu-agent run", "启动：gengfu-agent run"),
     "not_readable": (
         "the agent's status cannot be read; another version may be running",

@@ -100,7 +100,7 @@ def summary(
     that fit nothing are ignored. A metric hides a fact of the same name.
     """
     language = "zh" if _is_chinese(language) else "en"
-    kind = words.kind_of(code, check)
+    kind = words.kind_of(code, check, metrics)
     own = {name[:-3]: value for name, value in facts.items() if name.endswith(f"_{language}")}
     told = {name: words.fact_value(kind, name, value, language) for name, value in facts.items()}
     values: dict[str, object] = {**own, **told, **metrics, "item": item, "code": code}

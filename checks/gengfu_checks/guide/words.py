@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,10 +64,19 @@ class Word:
         return self.zh if language == "zh" else self.en
 
 
-def kind_of(code: str, check: str) -> str:
-    """The kind of check that a finding comes from, as its code tells; else the check's name, by default its kind."""
-    prefix = code.partition(".")[0]
-    return prefix if prefix in files.names() else check
+def kind_of(code: str, check: str, metrics: Iterable[str] = ()) -> str:
+    """The kind of check that a finding comes from.
+
+    Told by its code, else by the check's name, which is the kind unless a profile says otherwise, else by the metrics
+    if one kind alone has them all; the check's name when nothing tells.
+    """
+    prefix, measured = code.partition(".")[0], set(metrics)
+    if prefix in files.names():
+        return prefix
+    if check in files.names() or not measured:
+        return check
+    fitting = [name for name in files.names() if measured <= files.tables(name).get("metrics", {}).keys()]
+    return fitting[0] if len(fitting) == 1 else check
 
 
 def kind_title(kind: str, language: str) -> str:

@@ -299,7 +299,7 @@ def summary_of(code: str, check: str, item: str, data: Mapping[str, Any]) -> str
 
 def details_of(code: str, check: str, data: Mapping[str, Any]) -> str:
     """Metrics and facts of a finding, by name and in their units."""
-    kind = words.kind_of(code, check)
+    kind = words.kind_of(code, check, data.get("metrics") or {})
     return " · ".join(words.details(kind, data.get("metrics") or {}, data.get("facts") or {}, language()))
 
 
