@@ -353,7 +353,7 @@ def test_the_first_look_may_take_longer_as_a_run_by_hand_has_no_other(bench: Cal
     book = Book()
     pages.entries = [Entry(900.0, "x", 3) for _ in range(20)]
     for read_by_then in (5, 6):
-        assert event_log.look(Source("journal", pages.read_by_then), book, reader, 60.0, lambda: float(next(time_s)))
+        assert event_log.look(Source("journal", pages.read), book, reader, 60.0, lambda: float(next(time_s)))
         assert book.read_total == read_by_then
 
 
