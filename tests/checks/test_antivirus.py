@@ -22,7 +22,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gengfu_checks.local import antivirus, antivirus_linux, windows_security
+from gengfu_checks.local import antivirus, antivirus_linux, running_programs, windows_security
 from gengfu_checks.local.antivirus import CHECK, XPROTECT
 from gengfu_checks.local.antivirus_linux import Agent, built_at, clamav, installed, microsoft_defender
 from gengfu_checks.local.antivirus_products import Product, defender, judge, registered, with_details
@@ -260,6 +260,16 @@ def test_agents_are_found_by_their_files_and_processes(tmp_path: Path, monkeypat
     with running(folder / "watching-agent"):
         assert states() == {"By folder": "on", "By name": "on"}
     assert states() == {"By folder": "off", "By name": "off"}
+
+
+def test_where_processes_of_others_are_hidden_no_product_is_called_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bench: Any
+) -> None:
+    (tmp_path / "4711").mkdir()
+    monkeypatch.setattr(antivirus_linux, "running", lambda: running_programs.running(tmp_path))
+    (found,) = found_here(monkeypatch, {"clamd": "/usr/sbin/clamd"}, bench).values()
+    assert found.problem is not None
+    assert (found.problem.status, found.problem.code) == (Status.UNKNOWN, "check.needs_rights")
 
 
 def found_here(monkeypatch: pytest.MonkeyPatch, programs: dict[str, str], bench: Any) -> dict[str, Measurement]:

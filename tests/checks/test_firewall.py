@@ -7,6 +7,7 @@ socketfilterfw prints as shown on kolide.com/features/checks/mac-firewall, and t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from gengfu_checks.errors import CannotMeasure
 from gengfu_checks.local import firewall
 from gengfu_checks.local.firewall import CHECK, Linux, judge_linux, judge_mac, judge_profiles, measure_linux
 from gengfu_checks.local.firewall_rules import input_tables, legacy_refuses, table_refuses
+from gengfu_checks.local.nf_tables import tables_in
 from gengfu_checks.model import Measurement, Status
 
 POLICY_DROP = """table inet filter { chain input { type filter hook input priority 0; policy drop;
@@ -114,13 +116,23 @@ LOOP = """table inet fw {
 
 INSIDE = """
 import json, os, subprocess, sys, time
+from gengfu_checks.local import firewall
 from gengfu_checks.local.firewall import CHECK
 from gengfu_checks.model import Context
 from gengfu_checks.settings import resolve_settings
 
 def look():
     context = Context(resolve_settings(CHECK, {}), {}, time.time, time.monotonic, 60.0)
-    return [[m.problem.code if m.problem else "ok", dict(m.metrics), dict(m.facts)] for m in CHECK.measure(context)]
+    return [
+        [m.problem.code if m.problem else "ok", dict(m.metrics), dict(m.problem.facts if m.problem else m.facts)]
+        for m in CHECK.measure(context)
+    ]
+
+def look_without_programs():
+    find, firewall.find_program = firewall.find_program, lambda name: None
+    said, = look()
+    firewall.find_program = find
+    return [said[0], said[2].get("program")]
 
 def as_nobody():
     read, write = os.pipe()
@@ -132,7 +144,9 @@ def as_nobody():
     return json.loads(os.read(read, 65536))
 
 subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-found = []
+found, without = [], [look_without_programs()]
+subprocess.run(["nft", "add", "table", "inet", "any"], check=True)
+without.append(look_without_programs())
 for kind, rules in json.load(sys.stdin):
     subprocess.run(["nft", "flush", "ruleset"], check=True)
     if kind == "nft":
@@ -150,7 +164,9 @@ for kind, rules in json.load(sys.stdin):
         subprocess.run([kind, "-P", "INPUT", "ACCEPT"], check=True)
         subprocess.run([kind, "-F"], check=True)
         subprocess.run([kind, "-X"], check=True)
-found.append(as_nobody())
+subprocess.run(["nft", "flush", "ruleset"], check=True)
+without.append(look_without_programs())
+found += [without, as_nobody()]
 print(json.dumps(found))
 """
 
@@ -209,8 +225,20 @@ def test_real_rules(seen: list[Any], number: int) -> None:
     assert seen[number] == [[code, {"active": float(code == "ok")}, {}]]
 
 
+def test_without_its_programs_only_a_kernel_without_tables_is_known(seen: list[Any]) -> None:
+    """At first there is none, then one of nft, at last none but the old ones."""
+    failed = "check.program_failed"
+    assert seen[-2] == [[OFF, None], [failed, "nft"], [failed, "iptables-save"]]
+
+
 def test_without_rights_the_kernel_says_nothing(seen: list[Any]) -> None:
-    assert seen[-1] == [["check.needs_rights", {}, {}]]
+    assert seen[-1] == [["check.needs_rights", {}, {"needs": "CAP_NET_ADMIN", "target": "packet filter rules"}]]
+
+
+@given(st.binary(max_size=40))
+def test_any_answer_of_the_kernel_is_a_word_or_an_error(answer: bytes) -> None:
+    with contextlib.suppress(OSError):
+        assert tables_in(answer) in (True, False)
 
 
 def said(measurement: Measurement) -> tuple[str, float]:

@@ -332,6 +332,20 @@ while not Path(sys.argv[2]).exists():
 """
 
 
+@pytest.mark.parametrize("error", [IndexError, FileNotFoundError])
+def test_programs_run_where_proc_is_hidden(
+    script: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    """Then nobody counts their children; the group is killed as ever."""
+
+    def hidden() -> list[int]:
+        raise error
+
+    monkeypatch.setattr(psutil, "pids", hidden)
+    output = run_program((make(script, "sleep 1000 >/dev/null & echo $!"),), 60.0, 1000)
+    assert wait_until_gone(int(output.stdout))
+
+
 def test_nothing_is_started_any_more_when_the_agent_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(programs, "_runs", programs._Runs(1))
     programs._runs.end_all()

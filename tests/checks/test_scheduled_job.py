@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gengfu_checks.errors import CannotMeasure
 from gengfu_checks.local import cron_mail, scheduled_job, scheduled_systemd
 from gengfu_checks.local.cron_mail import cron_mail_times, metrics_of, read_times
 from gengfu_checks.local.os_service import parse_show
@@ -43,6 +44,16 @@ def nothing_scheduled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def cron_mail_box(path: Path) -> Path | None:
     return path if path.exists() else None
+
+
+def test_a_systemctl_that_says_nothing_of_a_timer_has_not_answered(tmp_path: Path) -> None:
+    systemctl = tmp_path / "systemctl"
+    answer = "echo a.timer loaded active waiting; echo b.timer loaded active waiting"
+    systemctl.write_text(f'#!/bin/sh\n[ "$2" = list-units ] && {{ {answer}; exit; }}\necho Names=a.timer\n')
+    systemctl.chmod(0o755)
+    with pytest.raises(CannotMeasure) as caught:
+        scheduled_systemd.jobs(str(systemctl), 60.0, told_elsewhere=False)
+    assert caught.value.facts["reason"] == "said nothing of b.timer"
 
 
 @pytest.mark.parametrize(
