@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import select
 
@@ -81,6 +81,9 @@ def accept_hello(
         ranges = gaps if len(gaps) <= MAX_GAPS_OF_AN_EPOCH else ((gaps[0][0], gaps[-1][1]),)
         reason = "rewound" if greeting.rewound or epoch < greeting.epoch else "collector_rewound"
         record_gaps(work, record, epoch, ranges, reason)
+    if hello.epoch == 0 and hello.next_seq > 1:
+        account = work.ledger(record, greeting.epoch)
+        work.set_ledger(record, greeting.epoch, replace(account, unnamed=hello.next_seq - 1))
     set_rules(work, record, rules_for(record))
     work.set(record, "session", session)
     work.set(record, "machine_id", hello.machine_id or record.machine_id)

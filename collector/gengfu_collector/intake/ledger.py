@@ -13,13 +13,17 @@ Ranges = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """The account of one epoch. `ahead` are inclusive ranges known beyond `high_water`, ascending and disjoint."""
+    """The account of one epoch. `ahead` are inclusive ranges known beyond `high_water`, ascending and disjoint.
+
+    The numbers up to `unnamed` were given out before the epoch had a name.
+    """
 
     high_water: int = 0
     ahead: Ranges = ()
     stored: int = 0
     rejected: int = 0
     gaps: int = 0
+    unnamed: int = 0
 
     @property
     def top(self) -> int:
@@ -43,7 +47,7 @@ class Ledger:
     def with_stored(self, seq: int) -> Ledger:
         """With one more stored number, which must not be held yet."""
         if seq == self.high_water + 1 and not self.ahead:
-            return Ledger(seq, (), self.stored + 1, self.rejected, self.gaps)
+            return Ledger(seq, (), self.stored + 1, self.rejected, self.gaps, self.unnamed)
         return replace(self._with(((seq, seq),)), stored=self.stored + 1)
 
     def with_rejected(self, seq: int) -> Ledger:

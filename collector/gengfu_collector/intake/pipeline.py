@@ -248,10 +248,13 @@ def process(work: UnitOfWork, submission: Submission) -> None:
     # Later reports of the stream may name these shapes, whatever becomes of this one.
     for shape_id, body in submission.new_shapes:
         work.keep_shape(shape_id, body)
-    if work.ledger(record, epoch).holds(seq):
+    account = work.ledger(record, epoch)
+    if account.holds(seq):
         submission.outcome = _known_outcome(work, record, submission)
         return
-    if record.renumbers and comes_again(work, record, submission.data):
+    unnamed = seq <= account.unnamed
+    doubtful = record.asked or unnamed or epoch < record.epoch
+    if doubtful and comes_again(work, record, submission.data, unnamed=unnamed):
         record_gaps(work, record, epoch, [(seq, seq)], DELIVERED_BEFORE)
         _limit_holes(work, record, epoch)
         submission.outcome = Outcome.DUPLICATE

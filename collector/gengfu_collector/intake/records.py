@@ -59,5 +59,5 @@ class AgentRecord:
     checks: dict[str, CheckRecord]
     rules: Mapping[str, Rule] = field(default_factory=dict)
     order_at_load: tuple[int, int] = NOT_ORDERED
-    renumbers: bool = False
-    """Whether some of its reports had to change their number lately; see `redelivery`."""
+    asked: int = 0
+    """How many of its reports were asked for under another number and have not come yet; see `redelivery`."""

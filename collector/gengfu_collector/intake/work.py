@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, exists, insert, select, text, update
+from sqlalchemy import Connection, Table, bindparam, func, insert, select, text, update
 
 from gengfu_collector.errors import NotFound, StoreOutdated
 from gengfu_collector.faults.engine import step
@@ -246,6 +246,7 @@ class UnitOfWork:
                 "stored": account.stored,
                 "rejected": account.rejected,
                 "gaps": account.gaps,
+                "unnamed": account.unnamed,
             }
             before = self._ledgers_before[agent_id, epoch]
             if before is None:
@@ -265,13 +266,13 @@ _KEEP_SHAPE = text(
     "ON CONFLICT (id) DO UPDATE SET seen_at_ms = excluded.seen_at_ms"
 )
 
-# Every change of an account changes one of these.
+# Every change of an account changes one of these; but for what a Hello says of it, which is of one stream at a time.
 _COUNTED = ("stored", "rejected", "gaps")
 _UPDATE_LEDGER = (
     update(ledger)
     .where(ledger.c.agent_id == bindparam("key_agent_id"), ledger.c.epoch == bindparam("key_epoch"))
     .where(*(ledger.c[name] == bindparam(f"known_{name}") for name in _COUNTED))
-    .values({name: bindparam(name) for name in ("high_water", "ahead", *_COUNTED)})
+    .values({name: bindparam(name) for name in ("high_water", "ahead", "unnamed", *_COUNTED)})
 )
 
 
@@ -284,15 +285,19 @@ def _update_rows(connection: Connection, table: Table, rows_by_id: dict[int, dic
         connection.execute(statement.values({name: bindparam(name) for name in columns}), rows)
 
 
-_RENUMBERS = exists().where(renumbered.c.agent_id == agent.c.id).label("renumbers")
+_ASKED = (
+    select(func.count())
+    .select_from(renumbered)
+    .where(renumbered.c.agent_id == agent.c.id, ~renumbered.c.came)
+    .scalar_subquery()
+    .label("asked")
+)
 
 
 def load_agent(connection: Connection, agent_id: int) -> AgentRecord:
     """Read one agent with its accounts, subjects, open faults and last tickets; raises NotFound."""
     row = connection.execute(
-        select(agent, asset.c.name, asset.c["class"], asset.c.labels, _RENUMBERS)
-        .join(asset)
-        .where(agent.c.id == agent_id)
+        select(agent, asset.c.name, asset.c["class"], asset.c.labels, _ASKED).join(asset).where(agent.c.id == agent_id)
     ).one_or_none()
     if row is None:
         raise NotFound(f"no agent with row id {agent_id}")
@@ -303,6 +308,7 @@ def load_agent(connection: Connection, agent_id: int) -> AgentRecord:
             account.stored,
             account.rejected,
             account.gaps,
+            account.unnamed,
         )
         for account in connection.execute(select(ledger).where(ledger.c.agent_id == agent_id))
     }
@@ -322,7 +328,7 @@ def load_agent(connection: Connection, agent_id: int) -> AgentRecord:
         ledgers=ledgers,
         checks=_load_checks(connection, row.asset_id, order),
         order_at_load=order,
-        renumbers=row.renumbers,
+        asked=row.asked,
     )
 
 

@@ -137,6 +137,7 @@ ledger = Table(
     Column("rejected", BigInteger, nullable=False),
     Column("gaps", BigInteger, nullable=False),
     Column("pruned", BigInteger, nullable=False),  # stored once, removed by retention
+    Column("unnamed", BigInteger, nullable=False, server_default="0"),  # numbers up to here are older than the epoch
 )
 
 report = Table(
@@ -186,10 +187,10 @@ gap = Table(
 renumbered = Table(
     "renumbered",
     metadata,
-    # Bodies whose numbers were taken, and which were asked for under another.
+    # Bodies that change their number: asked for under another, or numbered before their epoch had a name.
     Column("agent_id", BigInteger, primary_key=True),
     Column("digest", LargeBinary(32), primary_key=True),  # SHA-256
-    Column("came", Boolean, nullable=False),  # under another number
+    Column("came", Boolean, nullable=False),  # under the other number
     Column("noted_at_ms", BigInteger, nullable=False),
 )
 

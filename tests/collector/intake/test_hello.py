@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from intake_rig import AT_ONCE, NOW_MS, RULES, Rig, finding, rig_on, run, submission
+from intake_rig import AT_ONCE, HOUR_MS, NOW_MS, RULES, Rig, finding, rig_on, run, submission
 
 from gengfu_checks.model import Status
 from gengfu_collector.faults.model import Rule
+from gengfu_collector.intake import redelivery
 from gengfu_collector.intake.submission import Outcome
 from gengfu_collector.store.database import DATABASE_FILE, Database, open_database
 from gengfu_collector.store.schema import agent, fault, gap, ledger, report, ticket_event
@@ -112,6 +113,24 @@ def test_a_copy_from_before_a_renumbering_delivers_nothing_for_the_second_time(r
     assert rig.report(agent_id, 1, run("disk", value=55), epoch=4) is Outcome.STORED
     assert len(rig.rows(report)) == 5 + 2 + 1
     assert (len(rig.tickets()), lost(rig), rig.unexplained()) == (1, [], 0)
+
+
+def test_a_copy_from_before_the_first_contact_delivers_nothing_for_the_second_time(rig: Rig, agent_id: int) -> None:
+    """A machine that falls back to such a copy with every start has given its first numbers before their epoch's."""
+    first = [run("disk", BAD, value=seq) for seq in (1, 2)]
+    for epoch in (1, 2, 3):
+        assert rig.hello(agent_id, epoch=0, next_seq=4).epoch == epoch
+        rig.reopen()
+        held = [*first, run("disk", value=10 + epoch)]
+        outcomes = rig.send(*(submission(agent_id, seq, part, epoch=epoch) for seq, part in enumerate(held, 1)))
+        assert outcomes == [Outcome.STORED if epoch == 1 else Outcome.DUPLICATE] * 2 + [Outcome.STORED]
+        assert rig.report(agent_id, 4, first[0], epoch=epoch) is Outcome.STORED
+        rig.now_ms += HOUR_MS
+        if epoch == 2:
+            # What came again is not forgotten with what came for the first time.
+            assert rig.do(lambda work: redelivery.prune(work.connection, NOW_MS + 1)) == 1
+    assert (len(rig.rows(report)), rig.unexplained()) == (2 + 3 + 3, 0)
+    assert lost(rig) == [(epoch, seq, seq, "delivered_before") for epoch in (2, 3) for seq in (1, 2)]
 
 
 @pytest.mark.parametrize("together", [True, False])

@@ -1,0 +1,15 @@
+"""Unnamed epochs"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0006"
+down_revision = "0005"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("ledger", sa.Column("unnamed", sa.BigInteger(), server_default="0", nullable=False))
