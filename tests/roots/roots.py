@@ -16,8 +16,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -34,6 +35,7 @@ ALL_STATES_OF = "trixie"
 PARTS = ("roots", "machine")
 PROGRAMS = {"debootstrap": "debootstrap", "unshare": "util-linux", "setpriv": "util-linux"}
 RELEASES_AT_ONCE = 2
+REMOVE_WITHIN_S = 60.0
 HEADING = f"{'release':9} {'state':36} run pkgs upd  seconds   codes told that are not ok"
 
 
@@ -47,66 +49,66 @@ class Run:
 
     def __init__(self, folder: Path, archives: Archives, words: Sequence[str]) -> None:
         self._folder, self._archives, self._words = folder, archives, words
+        self._keyring = folder / "keyring.gpg"
         self._checks: list[Planned] = planned_checks()
-        self._keyring: Path | None = None
+        self._broken: list[str] = []
         self.outcomes: list[Outcome] = []
         self.scenes: list[machine.Scene] = []
         self.skipped: dict[str, str] = {}
         self.pythons: dict[str, str] = {}
 
-    def all(self, names: Sequence[str]) -> None:
+    def roots(self, names: Sequence[str]) -> None:
         """Debian's releases two at a time, then Ubuntu's, whose keys come from a Debian."""
+        debian, ubuntu = ([name for name in names if (name in UBUNTU) is wanted] for wanted in (False, True))
         with ThreadPoolExecutor(RELEASES_AT_ONCE) as pool:
-            list(pool.map(self._one, [name for name in names if name not in UBUNTU]))
-        for name in names:
-            if name in UBUNTU:
-                self._one(name)
+            list(pool.map(lambda name: self._in_folder(name, partial(self._root, name, bool(ubuntu))), debian))
+        for name in ubuntu:
+            self._in_folder(name, partial(self._root, name, False))
 
-    def _one(self, name: str) -> None:
-        system = System(name, self._archives, is_ubuntu=name in UBUNTU)
+    def machine(self) -> None:
+        """The virtual machine."""
+        self._in_folder("machine", self._machine)
+
+    def _in_folder(self, name: str, work: Callable[[Path], None]) -> None:
         folder = self._folder / name
+        folder.mkdir()
         try:
-            release = Release(system, folder, self._folder, self._keyring)
-            self.pythons[name] = release.python
-            if self._keyring is None:
-                self._keyring = release.keyring()
-            self.outcomes += play(release, self._checks, self._states(name), say)
+            work(folder)
         except NotPossible as reason:
             self.skipped[name] = str(reason)
             say(f"{name:9} skipped: {reason}")
+        except (RuntimeError, subprocess.TimeoutExpired) as error:
+            self._broken.append(f"{name}: {error}")
+            say(f"    COMPLAINT {self._broken[-1]}")
         finally:
-            keyring = self._keyring
-            if keyring is not None and keyring.is_relative_to(folder):
-                self._keyring = Path(shutil.copy(keyring, self._folder))
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _root(self, name: str, keys_are_needed: bool, folder: Path) -> None:
+        system = System(name, self._archives, is_ubuntu=name in UBUNTU)
+        release = Release(system, folder, self._folder, self._keyring)
+        self.pythons[name] = release.python
+        if keys_are_needed:
+            release.fetch_ubuntu_keys(self._keyring)
+        self.outcomes += play(release, self._checks, self._states(name), say)
+
+    def _machine(self, folder: Path) -> None:
+        system = System(machine.RELEASE, self._archives)
+        for scene in machine.play(system, folder, self._folder, self._checks):
+            say(machine.row(scene))
+            for complaint in scene.complaints:
+                say(f"    COMPLAINT {complaint}")
+            self.scenes.append(scene)
 
     def _states(self, release: str) -> list[State]:
         every = release == ALL_STATES_OF or bool(self._words)
         named = (s for s in STATES if not self._words or any(word in s.name for word in self._words))
         return [state for state in named if every or state.of_each_release]
 
-    def machine(self) -> None:
-        """The virtual machine."""
-        folder = self._folder / "machine"
-        folder.mkdir()
-        system = System(machine.RELEASE, self._archives)
-        try:
-            for scene in machine.play(system, folder, self._folder, self._checks):
-                say(machine.row(scene))
-                for complaint in scene.complaints:
-                    say(f"    COMPLAINT {complaint}")
-                self.scenes.append(scene)
-        except NotPossible as reason:
-            self.skipped["machine"] = str(reason)
-            say(f"machine skipped: {reason}")
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
     @property
     def complaints(self) -> list[str]:
         """All of them, each with where it is from."""
         roots = (f"{o.release}, {o.state}: {text}" for o in self.outcomes for text in o.complaints)
-        return [*roots, *(f"machine, {s.name}: {text}" for s in self.scenes for text in s.complaints)]
+        return [*self._broken, *roots, *(f"machine, {s.name}: {text}" for s in self.scenes for text in s.complaints)]
 
     def figures(self) -> dict[str, object]:
         """Everything, as plain values."""
@@ -125,7 +127,7 @@ def inside(folder: Path, arguments: argparse.Namespace) -> int:
     run = Run(folder, own_archives(), arguments.state)
     if "roots" in arguments.part:
         say(HEADING)
-        run.all(arguments.release)
+        run.roots(arguments.release)
     if "machine" in arguments.part:
         run.machine()
     seconds = round(time.monotonic() - began_s)
@@ -140,9 +142,19 @@ def inside(folder: Path, arguments: argparse.Namespace) -> int:
 
 def outside(argv: Sequence[str]) -> int:
     """Do it in a temporary folder, which goes afterwards."""
-    with tempfile.TemporaryDirectory(prefix="gengfu-roots-") as folder:
-        command = apart([sys.executable, str(Path(__file__).resolve()), "--inside", folder, *argv])
+    folder = Path(tempfile.mkdtemp(prefix="gengfu-roots-"))
+    try:
+        command = apart([sys.executable, str(Path(__file__).resolve()), "--inside", str(folder), *argv])
         return subprocess.run(command, check=False).returncode
+    finally:
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove it; who was killed may write a moment longer."""
+    deadline_s = time.monotonic() + REMOVE_WITHIN_S
+    while folder.exists() and time.monotonic() < deadline_s:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _options() -> argparse.ArgumentParser:

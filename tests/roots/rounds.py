@@ -52,14 +52,13 @@ class Outcome:
 class Release:
     """A release with its layers; raises NotPossible when it cannot be looked at."""
 
-    def __init__(self, system: System, folder: Path, kits: Path, keyring: Path | None = None) -> None:
-        if system.is_ubuntu and keyring is None:
-            raise NotPossible(f"no root has the package {KEYRING_PACKAGE}, whose keys its packages are signed with")
+    def __init__(self, system: System, folder: Path, kits: Path, keyring: Path) -> None:
+        if system.is_ubuntu and not keyring.exists():
+            raise NotPossible(f"no root of Debian had {KEYRING_PACKAGE}, the keys that its packages are signed with")
         if not system.is_there:
             raise NotPossible("it is not on the mirror")
         self._system, self._folder = system, folder
-        folder.mkdir()
-        base = build(system, folder / "base", keyring=keyring)
+        base = build(system, folder / "base", keyring=keyring if system.is_ubuntu else None)
         version = python_of(base)
         if version < OLDEST:
             raise NotPossible(f"its Python is {version[0]}.{version[1]}; the agent needs {OLDEST[0]}.{OLDEST[1]}")
@@ -86,15 +85,11 @@ class Release:
         root.must("/usr/bin/apt-get", "-qq", "install", "--yes", "--no-install-recommends", *PACKAGES)
         root.must("/usr/bin/apt-get", "clean")
 
-    def keyring(self) -> Path | None:
-        """Ubuntu's keys as this release packages them, if it does."""
-        place = self._folder / "keyring.gpg"
-        upper = self._folder / "with-keyring"
-        with layered(self.layers(On.FETCHED), upper) as root:
-            if root.run("/usr/bin/apt-get", "-qq", "install", "--yes", KEYRING_PACKAGE).exit_code != 0:
-                return None
-            shutil.copy(root.file(KEYRING), place)
-        return place
+    def fetch_ubuntu_keys(self, place: Path) -> None:
+        """Put Ubuntu's keys there, if this release has them among its packages."""
+        with layered(self.layers(On.FETCHED), self._folder / "with-keyring") as root:
+            if root.run("/usr/bin/apt-get", "-qq", "install", "--yes", KEYRING_PACKAGE).exit_code == 0:
+                shutil.copy(root.file(KEYRING), place)
 
     def play(self, number: int, state: State, checks: Sequence[Planned]) -> Outcome:
         """Bring it into a state and look at everything."""
