@@ -7,6 +7,7 @@ heads that Debian's cron writes. What systemd says is recorded by test_scheduled
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gengfu_checks.errors import CannotMeasure
-from gengfu_checks.local import cron_mail, scheduled_job, scheduled_systemd
+from gengfu_checks.local import cron_daemon, cron_mail, scheduled_job, scheduled_systemd
 from gengfu_checks.local.cron_mail import cron_mail_times, metrics_of, read_times
 from gengfu_checks.local.os_service import parse_show
+from gengfu_checks.local.running_programs import Processes
 from gengfu_checks.local.scheduled_job import CHECK
 from gengfu_checks.local.scheduled_model import Job, measure_job, wanted
 from gengfu_checks.local.scheduled_systemd import is_scheduled, jobs_of
@@ -39,7 +41,11 @@ def code(measurement: Measurement) -> str:
 def nothing_scheduled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(scheduled_systemd, "SYSTEMD_RUNNING", tmp_path / "absent")
     monkeypatch.setattr(cron_mail, "MAILBOXES", (tmp_path / "mail",))
+    monkeypatch.setattr(scheduled_job.cron_daemon, "owners", lambda: cron_daemon_owners((tmp_path / "crontabs",)))
     monkeypatch.setattr(scheduled_job.cron_mail, "mailbox", lambda: cron_mail_box(tmp_path / "mail"))
+
+
+cron_daemon_owners = cron_daemon.owners
 
 
 def cron_mail_box(path: Path) -> Path | None:
@@ -226,6 +232,37 @@ def test_a_mailbox_that_may_not_be_read_is_said(bench: Any, tmp_path: Path, monk
 
     monkeypatch.setattr(cron_mail, "read_times", denied)
     assert code(bench(CHECK).run()["cron mail"]) == "check.needs_rights"
+
+
+def test_a_cron_that_does_not_run_though_accounts_have_jobs(
+    bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed: dict[str, str] = {}
+    monkeypatch.setattr(cron_daemon, "find_program", installed.get)
+    monkeypatch.setattr(cron_daemon, "running", lambda: Processes(frozenset(("systemd", "bash"))))
+    crontabs = tmp_path / "crontabs"
+    crontabs.mkdir()
+    (crontabs / "ann").write_text("# m h dom mon dow command\nMAILTO=ann@example.org\n\n PATH = /usr/bin\n")
+    (crontabs / "tmp.x1").write_text("* * * * * true\n")
+    installed["cron"] = "/usr/sbin/cron"
+    assert bench(CHECK).run() == {}, "no account has a job"
+    (crontabs / "bob").write_text("# backup\n0 3 * * * /usr/local/bin/backup --to=/srv\n")
+    (crontabs / "root").write_text("@daily A=1 /usr/local/bin/clean\n")
+    found = bench(CHECK).run()["cron"]
+    assert code(found) == "scheduled_job.cron_stopped"
+    assert found.facts == {"accounts": "bob, root"}
+    assert bench(CHECK, ignore=["cron"]).run() == {}
+    monkeypatch.setattr(cron_daemon, "running", lambda: Processes(frozenset(("systemd", "crond"))))
+    assert code(bench(CHECK).run()["cron"]) == "ok"
+    installed.clear()
+    assert bench(CHECK).run() == {}, "whoever has no cron has something else, or nobody knows"
+    if os.geteuid() == 0:
+        crontabs.chmod(0o700)
+        os.seteuid(65534)
+        try:
+            assert cron_daemon_owners((crontabs,)) == []
+        finally:
+            os.seteuid(0)
 
 
 def test_nothing_scheduled_is_silence(bench: Any) -> None:

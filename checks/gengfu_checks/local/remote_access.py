@@ -147,11 +147,12 @@ def ssh_settings(within_s: float) -> Settings | None:
 def _ssh(context: Context, reachable: frozenset[int], rules: Rules) -> Measurement:
     try:
         settings = ssh_settings(context.deadline_s * 0.5)
+        by_systemd = sshd_settings.socket_ports() if psutil.LINUX else frozenset()
     except CannotMeasure as error:
         if 22 not in reachable:
             return Measurement("ssh", {"enabled": 0.0})
         return Measurement("ssh", {"enabled": 1.0}, problem=unknown(error))
-    return judge_ssh(settings, reachable, rules, sshd_settings.socket_ports() if psutil.LINUX else frozenset())
+    return judge_ssh(settings, reachable, rules, by_systemd)
 
 
 def _rdp(reachable: frozenset[int], rules: Rules) -> Measurement:

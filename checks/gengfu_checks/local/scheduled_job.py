@@ -1,18 +1,20 @@
-"""Scheduled jobs: timers of systemd and tasks of Windows that failed, hang or no longer wait; mail from cron.
+"""Scheduled jobs: timers of systemd and tasks of Windows that failed, hang or no longer wait; cron and its mail.
 
-One item for each job, by the name that its scheduler gives it, and the item "cron mail" where root has a mailbox. Jobs
-of users' own sessions and Microsoft's own tasks are not looked at.
+One item for each job, by the name that its scheduler gives it, the item "cron" where accounts have crontabs, and "cron
+mail" where root has a mailbox. Jobs of users' own sessions and Microsoft's own tasks are not looked at.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from functools import partial
 
 import psutil
 
 from gengfu_checks.codes import CHECK_NEEDS_RIGHTS, CHECK_PROGRAM_FAILED
-from gengfu_checks.local import cron_mail, scheduled_systemd, scheduled_windows
+from gengfu_checks.local import cron_daemon, cron_mail, scheduled_systemd, scheduled_windows
+from gengfu_checks.local.account_judge import listed
 from gengfu_checks.local.asked_seldom import asked_seldom
 from gengfu_checks.local.gone import with_gone_when_whole
 from gengfu_checks.local.programs import failed, find_program
@@ -20,6 +22,7 @@ from gengfu_checks.local.scheduled_model import FAILED, NOT_SCHEDULED, RUNS_LONG
 from gengfu_checks.model import (
     CheckKind,
     Context,
+    Fact,
     Measurement,
     Metric,
     Problem,
@@ -30,9 +33,11 @@ from gengfu_checks.model import (
 )
 
 CRON_MAIL = "scheduled_job.cron_mail"
+CRON_STOPPED = "scheduled_job.cron_stopped"
 TOO_MANY = "scheduled_job.too_many"
 
-CRON_ITEM = "cron mail"
+CRON_ITEM = "cron"
+CRON_MAIL_ITEM = "cron mail"
 MAX_JOBS = 200
 ASK_WINDOWS_AGAIN_S = 3600.0
 """Asking for every task costs seconds of CPU."""
@@ -44,9 +49,11 @@ def measure(context: Context) -> Iterator[Measurement]:
 
 
 def _measurements(context: Context) -> Iterator[Measurement]:
+    ignore = context.settings["ignore"]
     if psutil.LINUX:
-        yield from _cron(context)
-    jobs = wanted(_jobs(context), context.settings["ignore"])
+        of_cron = (*_cron(), *_cron_mail(context))
+        yield from (each for each in of_cron if not any(fnmatchcase(each.item, pattern) for pattern in ignore))
+    jobs = wanted(_jobs(context), ignore)
     for job in jobs[:MAX_JOBS]:
         yield measure_job(job)
     if len(jobs) > MAX_JOBS:
@@ -66,7 +73,17 @@ def _jobs(context: Context) -> list[Job]:
     return scheduled_systemd.jobs(systemctl, timeout_s, told_elsewhere=not context.settings["failed_services"])
 
 
-def _cron(context: Context) -> Iterator[Measurement]:
+def _cron() -> Iterator[Measurement]:
+    """A cron that does not run although accounts have jobs for it; nothing fails then, and nothing is done."""
+    owners = cron_daemon.owners()
+    is_running = cron_daemon.is_running() if owners else None
+    if is_running is not None:
+        facts: dict[str, Fact] = {"accounts": listed(owners)}
+        problem = None if is_running else Problem(Status.WARNING, CRON_STOPPED)
+        yield Measurement(CRON_ITEM, {"cron_running": float(is_running)}, facts, problem)
+
+
+def _cron_mail(context: Context) -> Iterator[Measurement]:
     path = cron_mail.mailbox()
     if path is None:
         return
@@ -74,11 +91,11 @@ def _cron(context: Context) -> Iterator[Measurement]:
         times = cron_mail.read_times(path)
     except PermissionError:
         facts = {"needs": "group mail", "target": str(path)}
-        yield Measurement(CRON_ITEM, problem=Problem(Status.UNKNOWN, CHECK_NEEDS_RIGHTS, facts))
+        yield Measurement(CRON_MAIL_ITEM, problem=Problem(Status.UNKNOWN, CHECK_NEEDS_RIGHTS, facts))
         return
     except FileNotFoundError:
         return
-    yield Measurement(CRON_ITEM, cron_mail.metrics_of(times, context.now()), {"mailbox": str(path)})
+    yield Measurement(CRON_MAIL_ITEM, cron_mail.metrics_of(times, context.now()), {"mailbox": str(path)})
 
 
 def usable() -> str | None:
@@ -93,10 +110,11 @@ CHECK = CheckKind(
         Metric("failed", "1 when the last run of the job failed"),
         Metric("last_run_age_seconds", "Time since the job last ran"),
         Metric("running_seconds", "How long the job has been running, 0 while it does not run"),
+        Metric("cron_running", "1 when cron runs, where accounts have crontabs"),
         Metric("cron_mails", "Mails from cron to root within the last day"),
         Metric("cron_mail_age_seconds", "Time since cron last sent a mail to root"),
     ),
-    codes=(FAILED, NOT_SCHEDULED, TOO_MANY, CHECK_NEEDS_RIGHTS, CHECK_PROGRAM_FAILED),
+    codes=(FAILED, NOT_SCHEDULED, CRON_STOPPED, TOO_MANY, CHECK_NEEDS_RIGHTS, CHECK_PROGRAM_FAILED),
     settings=(
         Setting(
             "ignore",
