@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Table, select
+from sqlalchemy import Column, ColumnElement, Connection, select
 
 from gengfu_collector.errors import Overloaded
 from gengfu_collector.intake.inventory import take_in
@@ -29,6 +29,7 @@ from gengfu_collector.store.schema import gap, rejected_report
 from gengfu_collector.store.writer import Writer
 
 T = TypeVar("T")
+V = TypeVar("V")
 
 MAX_WAITING_REPORTS = 200_000
 MAX_REPORTS_A_COMMIT = 5_000
@@ -337,10 +338,12 @@ def _known_outcome(work: UnitOfWork, record: AgentRecord, submission: Submission
     kept = work.stored_body(record, submission.epoch, submission.seq)
     if kept is not None:
         return Outcome.DUPLICATE if kept == submission.data else _of_taken_number(work, record, submission)
-    if _covers(work, rejected_report, record, submission, rejected_report.c.seq == submission.seq):
-        return Outcome.REJECTED
+    letter = _find(work, record, submission, rejected_report.c.body, rejected_report.c.seq == submission.seq)
+    if letter is not None:
+        same = letter == submission.data[:MAX_DEAD_LETTER_BYTES]
+        return Outcome.REJECTED if same else _of_taken_number(work, record, submission)
     in_gap = (gap.c.first_seq <= submission.seq) & (gap.c.last_seq >= submission.seq)
-    if _covers(work, gap, record, submission, in_gap):
+    if _find(work, record, submission, gap.c.reason, in_gap) is not None:
         return _of_taken_number(work, record, submission)
     # Stored once, its bytes since removed by retention.
     return Outcome.DUPLICATE
@@ -350,9 +353,11 @@ def _of_taken_number(work: UnitOfWork, record: AgentRecord, submission: Submissi
     return Outcome.RENUMBER if ask_anew(work, record, submission.data) else Outcome.DUPLICATE
 
 
-def _covers(
-    work: UnitOfWork, table: Table, record: AgentRecord, submission: Submission, condition: ColumnElement[bool]
-) -> bool:
+def _find(
+    work: UnitOfWork, record: AgentRecord, submission: Submission, column: Column[V], condition: ColumnElement[bool]
+) -> V | None:
+    """This column of the first row that meets the condition and is of the same agent and epoch."""
+    table = column.table
     work.flush_rows(table)
     where = (table.c.agent_id == record.id, table.c.epoch == submission.epoch, condition)
-    return work.connection.execute(select(table.c.agent_id).where(*where)).first() is not None
+    return work.connection.execute(select(column).where(*where).limit(1)).scalar()

@@ -80,6 +80,21 @@ def test_a_rejected_report_is_a_dead_letter_and_stays_one(rig: Rig, agent_id: in
 
 
 @pytest.mark.parametrize("together", [True, False])
+def test_other_bytes_under_the_number_of_a_dead_letter_are_not_lost(
+    rig: Rig, agent_id: int, together: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "MAX_DEAD_LETTER_BYTES", 20)
+    why = Rejection(RejectionReason.MALFORMED, "no")
+    first, again, other = (
+        submission(agent_id, 1, run("disk", measured_at_s=at_s), rejection=why) for at_s in (1.0, 1.0, 2e9)
+    )
+    assert len(first.data) > 20
+    outcomes = rig.send(first, again, other) if together else [rig.send(one)[0] for one in (first, again, other)]
+    assert outcomes == [Outcome.REJECTED, Outcome.REJECTED, Outcome.RENUMBER]
+    assert (len(rig.rows(rejected_report)), rig.unexplained()) == (1, 0)
+
+
+@pytest.mark.parametrize("together", [True, False])
 def test_a_number_that_was_declared_lost_is_not_taken_for_stored(rig: Rig, agent_id: int, together: bool) -> None:
     lost, found_again = gap_submission(agent_id, 5, ((1, 3),)), submission(agent_id, 2, run("disk"))
     outcomes = rig.send(lost, found_again) if together else rig.send(lost) + rig.send(found_again)
