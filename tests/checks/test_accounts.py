@@ -134,9 +134,18 @@ def test_the_length_that_pwquality_asks_for(bench: Any, root: Callable[..., None
     (tmp_path / "etc/security").mkdir()
     (tmp_path / "etc/security/pwquality.conf").write_text("# minlen = 20\n")
     assert problem(look(bench, tmp_path, min_password_length=10)["passwords"])[0] == "accounts.password_policy"
+    # The order is that of libpwquality 1.4.5 (Debian 12), asked here for what it reads from such files.
+    (tmp_path / "etc/security/pwquality.conf.d").mkdir()
+    (tmp_path / "etc/security/pwquality.conf.d/10.conf").write_text("minlen = 20\n")
+    (tmp_path / "etc/security/pwquality.conf.d/50.conf").write_text("minlen = 14\n")
+    assert look(bench, tmp_path)["passwords"].facts["min_length"] == 14
     (tmp_path / "etc/security/pwquality.conf").write_text("# minlen = 8\nminlen = 12\n")
     assert look(bench, tmp_path, min_password_length=12)["passwords"].problem is None
     assert problem(look(bench, tmp_path, min_password_length=13)["passwords"])[0] == "accounts.password_policy"
+    (tmp_path / "etc/pam.d").mkdir()
+    stack = "# password requisite pam_pwquality.so minlen=6\npassword requisite pam_pwquality.so retry=3 minlen=16\n"
+    (tmp_path / "etc/pam.d/common-password").write_text(stack)
+    assert look(bench, tmp_path)["passwords"].facts["min_length"] == 16
 
 
 def record(kind: int, user: str, seconds: int, pid: int = 7) -> str:

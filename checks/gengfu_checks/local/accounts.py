@@ -8,6 +8,7 @@ controller has no such accounts. macOS: the group `admin` by dscl and the guest 
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -48,8 +49,14 @@ from gengfu_checks.model import (
 )
 
 MAX_SUDOERS_FILES = 100
+MAX_DROP_INS = 50
 ASK_WINDOWS_S = 6 * 3600.0
 LOGIN_WINDOW = Path("/Library/Preferences/com.apple.loginwindow.plist")
+
+_PASSWORD_STACKS = ("common-password", "system-auth", "password-auth")
+_PAM_LENGTH = re.compile(
+    r"^\s*-?password\s.{0,200}pam_(?:pwquality|cracklib)\.so\b.{0,300}\bminlen=(\d{1,4})", re.MULTILINE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +159,23 @@ def _uid_min(files: Files) -> int:
 
 def _policy(files: Files) -> Policy:
     login_defs = read_small_text(files.etc / "login.defs") or ""
+    return Policy(_number(login_defs, "PASS_MAX_DAYS"), _min_length(files))
+
+
+def _min_length(files: Files) -> int | None:
+    """The least length of new passwords: as PAM gives it to pwquality or cracklib, else by pwquality's own files, of
+    which the main one counts most (pwquality.conf(5)); None where neither is there."""
+    stack = "\n".join(read_small_text(files.etc / "pam.d" / name) or "" for name in _PASSWORD_STACKS)
+    given = _PAM_LENGTH.search(stack)
+    if given is not None:
+        return int(given[1])
     quality = read_small_text(files.etc / "security/pwquality.conf")
-    # pwquality's own default, where it is installed and nobody has set another.
-    min_length = None if quality is None else _number(quality, "minlen") or 8
-    return Policy(_number(login_defs, "PASS_MAX_DAYS"), min_length)
+    if quality is None:
+        return None
+    drop_ins = sorted((files.etc / "security/pwquality.conf.d").glob("*.conf"), reverse=True)[:MAX_DROP_INS]
+    texts = [quality, *(read_small_text(path) or "" for path in drop_ins)]
+    # 8 is pwquality's own default.
+    return next((length for text in texts if (length := _number(text, "minlen")) is not None), 8)
 
 
 def _number(text: str, key: str) -> int | None:
