@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import tzinfo
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import resources
 from pathlib import Path
 
@@ -59,10 +59,12 @@ class Inspection:
         self.warnings = tuple(warnings)
         # Thousands of assets share a few sets of profiles, and most of their labels are asked for by none.
         self._labels = sorted({key for profile in profiles for key in profile.match if key != CLASS})
-        self._fitting = lru_cache(maxsize=MAX_KEPT_ASSETS)(self._find_fitting)
-        self._orders = lru_cache(maxsize=MAX_KEPT_ORDERS)(lambda chosen: orders(chosen, zone, fill))
+        # None of these refers to this object: an inspection that is replaced goes at once, without garbage collection.
+        find_orders = lru_cache(maxsize=MAX_KEPT_ORDERS)(lambda chosen: orders(chosen, zone, fill))
+        self._fitting = lru_cache(maxsize=MAX_KEPT_ASSETS)(partial(_find_fitting, self.profiles, self._labels))
+        self._orders = find_orders
         self._excepted = lru_cache(maxsize=MAX_KEPT_ASSETS)(
-            lambda chosen, excepted: with_exceptions(self._orders(chosen), excepted)
+            lambda chosen, excepted: with_exceptions(find_orders(chosen), excepted)
         )
 
     def profiles_for(self, asset_class: str, labels: Mapping[str, str]) -> tuple[Profile, ...]:
@@ -78,9 +80,12 @@ class Inspection:
         chosen, excepted = self.profiles_for(asset_class, labels), self.exceptions_for(asset_class, labels, name)
         return self._excepted(chosen, excepted) if excepted else self._orders(chosen)
 
-    def _find_fitting(self, asset_class: str, values: tuple[str | None, ...]) -> tuple[Profile, ...]:
-        labels = {key: value for key, value in zip(self._labels, values, strict=True) if value is not None}
-        return tuple(profile for profile in self.profiles if fits(profile.match, asset_class, labels))
+
+def _find_fitting(
+    profiles: Sequence[Profile], keys: Sequence[str], asset_class: str, values: tuple[str | None, ...]
+) -> tuple[Profile, ...]:
+    labels = {key: value for key, value in zip(keys, values, strict=True) if value is not None}
+    return tuple(profile for profile in profiles if fits(profile.match, asset_class, labels))
 
 
 def load_inspection(folder: Path | None, zone: tzinfo | None = None) -> Inspection:

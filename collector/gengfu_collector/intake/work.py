@@ -99,9 +99,11 @@ class UnitOfWork:
 
     def forget(self, agent_id: int) -> None:
         """Drop an agent from memory; it is read from the database when next needed. Its rules stay."""
-        record = self.memory.agents.pop(agent_id, None)
+        agents = self.memory.agents
+        record = agents.pop(agent_id, None)
         if record is not None:
-            self._undo.append(lambda: self.memory.agents.__setitem__(agent_id, record))
+            # Without a reference to this object: with all it holds it would stay until the next garbage collection.
+            self._undo.append(lambda: agents.__setitem__(agent_id, record))
 
     @property
     def changes(self) -> int:
