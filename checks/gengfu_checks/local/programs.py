@@ -176,8 +176,8 @@ def run_program(argv: Sequence[str], timeout_s: float, max_output_bytes: int, *,
     turn included, prints or starts too much; with `cut` one that prints more is killed and gives what fits.
 
     A child that makes a session of its own (setsid(2)) is a daemon: it is neither counted nor killed and holds nobody
-    up; what bounds daemons is the unit or the container in which the agent runs. On Windows no processes are counted
-    and the program alone is killed.
+    up; what bounds daemons is the unit (deploy/systemd) or the container in which the agent runs. On Windows no
+    processes are counted and the program alone is killed.
     """
     if not Path(argv[0]).is_absolute():
         raise ValueError(f"{argv[0]!r} is not an absolute path")
