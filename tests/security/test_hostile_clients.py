@@ -76,9 +76,15 @@ async def test_garbage_instead_of_tls_is_cut(collector: Collector, listener: str
             with socket.create_connection(("127.0.0.1", collector.ports[listener]), 5) as to:
                 to.sendall(data)
 
+    def handshakes() -> int:
+        return refusals(collector, "gengfu_collector_tls_handshakes_total").get(listener, 0)
+
     async with beside_a_neighbour(collector) as (_, weight):
+        before = await asyncio.to_thread(handshakes)
         await asyncio.to_thread(throw)
         assert weight.grown_mib < 30
+        knocks = before + 20 * len(garbage)
+        await asyncio.to_thread(until, lambda: handshakes() >= knocks, "every knock is counted")
 
 
 @pytest.mark.parametrize("listener", LISTENERS)

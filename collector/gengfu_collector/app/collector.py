@@ -109,7 +109,7 @@ class Collector:
         streams, self.ports["stream"] = await start_listener(
             str(self._config.listen.stream),
             "--stream",
-            self._store.authority.stream_credentials(),
+            self._store.authority.stream_credentials(self._handshakes("stream")),
             stream_options(),
             self.gateway.handler(),
         )
@@ -125,7 +125,9 @@ class Collector:
             on_enrolled=self._expect,
         )
         enrolment, self.ports["enrol"] = await start_enrolment_server(
-            str(self._config.listen.enrol), servicer, self._store.authority.enrolment_credentials()
+            str(self._config.listen.enrol),
+            servicer,
+            self._store.authority.enrolment_credentials(self._handshakes("enrol")),
         )
         self._closing.push_async_callback(enrolment.stop, 0.5)
         http = await self._start_http()
@@ -202,6 +204,11 @@ class Collector:
         http = await start_http(address.host, address.port, app, self._note_cut)
         self.ports["http"] = http.port
         return http
+
+    def _handshakes(self, listener: str) -> Callable[[], object]:
+        """What counts the handshakes of a listener; it may be called on any thread."""
+        loop = asyncio.get_running_loop()
+        return lambda: loop.call_soon_threadsafe(self._own.tls_handshakes.inc, listener)
 
     def _note_cut(self, reason: str) -> None:
         self._own.http_refused.inc(reason)

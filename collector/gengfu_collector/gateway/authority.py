@@ -218,15 +218,18 @@ class Authority:
         warnings = (_warning(name, credential, now_ms) for name, credential in watched)
         return [warning for warning in warnings if warning is not None]
 
-    def stream_credentials(self) -> grpc.ServerCredentials:
-        """TLS for the stream listener: clients must show a certificate of this authority."""
-        return self._credentials(require_client=True)
+    def stream_credentials(self, on_handshake: Callable[[], object] = lambda: None) -> grpc.ServerCredentials:
+        """TLS for the stream listener: clients must show a certificate of this authority.
 
-    def enrolment_credentials(self) -> grpc.ServerCredentials:
-        """TLS for the enrolment listener: clients show nothing."""
-        return self._credentials(require_client=False)
+        `on_handshake` is called on gRPC's threads whenever a handshake begins.
+        """
+        return self._credentials(on_handshake, require_client=True)
 
-    def _credentials(self, *, require_client: bool) -> grpc.ServerCredentials:
+    def enrolment_credentials(self, on_handshake: Callable[[], object] = lambda: None) -> grpc.ServerCredentials:
+        """TLS for the enrolment listener: clients show nothing. `on_handshake` as for streams."""
+        return self._credentials(on_handshake, require_client=False)
+
+    def _credentials(self, on_handshake: Callable[[], object], *, require_client: bool) -> grpc.ServerCredentials:
         def configuration(present: _Present) -> grpc.ServerCertificateConfiguration:
             return grpc.ssl_server_certificate_configuration(
                 [(_key_pem(present.server.key), present.server_chain)],
@@ -236,7 +239,7 @@ class Authority:
         present = self._present
         return grpc.dynamic_ssl_server_credentials(
             configuration(present),
-            _Fetcher(present, lambda: self._present, configuration),  # type: ignore[arg-type]  # the stub forgets that None means "no change"
+            _Fetcher(present, lambda: self._present, configuration, on_handshake),  # type: ignore[arg-type]  # the stub forgets that None means "no change"
             require_client_authentication=require_client,
         )
 
@@ -258,12 +261,15 @@ class _Fetcher:
         given: _Present,
         present: Callable[[], _Present],
         configuration: Callable[[_Present], grpc.ServerCertificateConfiguration],
+        on_handshake: Callable[[], object],
     ) -> None:
         self._given = given
         self._present = present
         self._configuration = configuration
+        self._on_handshake = on_handshake
 
     def __call__(self) -> grpc.ServerCertificateConfiguration | None:
+        self._on_handshake()
         present = self._present()
         if present is self._given:
             return None

@@ -162,6 +162,9 @@ class OwnMetrics:
             f"{prefix}_streams_refused_total", "Streams of agents that were turned away", "reason"
         )
         self.enrolments = LabelledCounter(f"{prefix}_enrolments_total", "Requests for enrolment", "result")
+        self.tls_handshakes = LabelledCounter(
+            f"{prefix}_tls_handshakes_total", "TLS handshakes that were begun, those that fail among them", "listener"
+        )
         self.http_refused = LabelledCounter(
             f"{prefix}_http_connections_refused_total", "HTTP connections that were cut for their behaviour", "reason"
         )
