@@ -11,6 +11,7 @@ import pytest
 
 from gengfu_checks import registry
 from gengfu_checks.model import Status
+from gengfu_checks.standards.rules import KINDS
 from gengfu_collector.errors import ConfigurationError
 from gengfu_collector.fleet.inspection import load_inspection
 
@@ -148,6 +149,13 @@ def test_the_example_folder_loads(checkout: Path) -> None:
     office = inspection.for_asset("terminal", {"site": "hq"}).absence
     assert office.expected_at(datetime.fromisoformat("2026-03-06 09:00"))
     assert not office.expected_at(datetime.fromisoformat("2026-03-08 09:00"))
+
+
+def test_the_example_shows_every_kind_of_rule_with_every_key(checkout: Path) -> None:
+    standard = load_inspection(checkout / EXAMPLE).standards.by_id["front-desk"].standard
+    assert {rule.kind for rule in standard.rules} == set(KINDS)
+    text = (checkout / EXAMPLE / "40-standard.toml").read_text("utf-8")
+    assert [key for keys in KINDS.values() for key in keys if key not in text] == []
 
 
 def test_every_local_check_is_in_a_built_in_profile_or_in_the_example(checkout: Path) -> None:
