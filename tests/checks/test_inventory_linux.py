@@ -17,6 +17,7 @@ from gengfu_checks.errors import CannotMeasure
 from gengfu_checks.inventory import linux, printers, programs
 from gengfu_checks.inventory.collect import collect
 from gengfu_checks.inventory.collected import Collected
+from gengfu_checks.local import sysfs
 from gengfu_checks.model import InventoryEntry
 
 GIB = 1024**3
@@ -205,6 +206,15 @@ def test_what_needs_more_rights_is_said_and_the_rest_is_there(
     }
     assert found.entries["machine"].facts == {"maker": "Dell Inc."}
     assert found.unread["memory"].facts["target"] == str(machine.root / "sys/firmware/dmi/tables/DMI")
+
+
+def test_where_sys_is_hidden_nothing_is_gone(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sysfs, "SYS", machine.root / "sys")
+    found = Collected()
+    linux.hardware(found, machine.root)
+    assert {name: unread.code for name, unread in found.unread.items()} == dict.fromkeys(
+        ("machine", "memory", "disk", "nic", "monitor"), "check.not_usable"
+    )
 
 
 def test_the_system_by_os_release(machine: Machine) -> None:

@@ -13,7 +13,7 @@ from gengfu_checks.inventory.collected import Collected, entry, said, size
 from gengfu_checks.local.os_release_file import os_release_fields
 from gengfu_checks.local.plain_text import plain
 from gengfu_checks.local.small_file import needs_rights, read_small
-from gengfu_checks.local.sysfs import entries, read_integer, read_text
+from gengfu_checks.local.sysfs import entries, read_integer, read_text, require_sys
 from gengfu_checks.model import InventoryEntry
 
 MAX_CPUINFO_BYTES = 4 * 1024 * 1024
@@ -43,6 +43,7 @@ def hardware(found: Collected, root: Path = Path("/")) -> None:
 
 
 def _machine(found: Collected, sys: Path) -> Iterator[InventoryEntry]:
+    require_sys()
     folder = sys / "class/dmi/id"
     facts: dict[str, object] = {
         "maker": said(read_text(folder / "sys_vendor")),
@@ -118,6 +119,7 @@ def _folder(folder: Path) -> Iterator[Path]:
 
 
 def _memory_modules(sys: Path) -> Iterator[InventoryEntry]:
+    require_sys()
     table = read_small(sys / "firmware/dmi/tables/DMI", smbios.MAX_TABLE_BYTES)
     yield from smbios.memory_modules(table or b"")
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from gengfu_checks.codes import CHECK_NEEDS_RIGHTS, CHECK_PROGRAM_FAILED
+from gengfu_checks.codes import CHECK_NEEDS_RIGHTS, CHECK_NOT_USABLE, CHECK_PROGRAM_FAILED
 from gengfu_checks.errors import CannotMeasure
 from gengfu_checks.local.block_layers import device_path, is_encrypted, swap_devices
 from gengfu_checks.local.mount_choice import Choice, chosen
@@ -26,7 +26,7 @@ from gengfu_checks.local.plain_text import plain
 from gengfu_checks.local.programs import failed, find_program, run_program
 from gengfu_checks.local.small_file import needs_rights, read_small, unknown
 from gengfu_checks.local.structured import powershell, powershell_rows
-from gengfu_checks.local.sysfs import SYS, read_integer
+from gengfu_checks.local.sysfs import SYS, read_integer, require_sys
 from gengfu_checks.local.windows_security import is_administrator
 from gengfu_checks.model import (
     CheckKind,
@@ -125,7 +125,8 @@ def filevault(printed: str) -> Volume | None:
 
 
 def linux_volumes(mounts: Sequence[Mount], swaps: bytes, sys_folder: Path = SYS) -> list[Volume]:
-    """The filesystems on disks of this machine, and its swap."""
+    """The filesystems on disks of this machine, and its swap; raises CannotMeasure where /sys is hidden."""
+    require_sys()
     volumes = []
     for mount in chosen(mounts, Choice(network=False), permanent=())[:MAX_VOLUMES]:
         device = None if mount.point in _BOOT_POINTS else device_path(mount, sys_folder)
@@ -201,7 +202,7 @@ CHECK = CheckKind(
         Metric("encrypted", "1 when all of the volume is encrypted"),
         Metric("encrypted_ratio", "Share of the volume that is encrypted"),
     ),
-    codes=(OFF, PAUSED, KEY_IN_CLEAR, CHECK_NEEDS_RIGHTS, CHECK_PROGRAM_FAILED),
+    codes=(OFF, PAUSED, KEY_IN_CLEAR, CHECK_NEEDS_RIGHTS, CHECK_NOT_USABLE, CHECK_PROGRAM_FAILED),
     settings=(
         Setting(
             "required",

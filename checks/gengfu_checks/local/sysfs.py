@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from gengfu_checks.codes import CHECK_NOT_USABLE
+from gengfu_checks.errors import CannotMeasure
 from gengfu_checks.local.plain_text import plain
 
 SYS = Path("/sys")
@@ -34,12 +36,22 @@ def read_integer(path: Path) -> int | None:
     return int(text) if digits.isascii() and digits.isdecimal() and len(digits) <= 20 else None
 
 
+def require_sys() -> None:
+    """Raise CannotMeasure (`check.not_usable`) where /sys is hidden: what is not there then says nothing."""
+    if not (SYS / "class").is_dir():
+        raise CannotMeasure(CHECK_NOT_USABLE, {"reason": f"{SYS}: -"})
+
+
 def entries(folder: Path, prefix: str = "") -> list[Path]:
-    """What lies in a folder, by name, numbers in order of their size; nothing when the folder is not there."""
+    """What lies in a folder, by name, numbers in order of their size; nothing when the folder is not there.
+
+    Raises CannotMeasure where /sys is hidden.
+    """
     try:
         with os.scandir(folder) as found:
             names = [entry.name for entry, _ in zip(found, range(MAX_ENTRIES), strict=False)]
     except OSError:
+        require_sys()
         return []
     return [folder / name for name in sorted(names, key=_in_order) if name.startswith(prefix)]
 

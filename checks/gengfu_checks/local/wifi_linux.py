@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gengfu_checks.errors import CannotMeasure
 from gengfu_checks.local.programs import failed, find_program, run_program
+from gengfu_checks.local.sysfs import require_sys
 from gengfu_checks.local.wifi_station import Station, sound_dbm, sound_rate
 
 NET, WIRELESS = Path("/sys/class/net"), Path("/proc/net/wireless")
@@ -58,6 +59,7 @@ def wifi_links(net: Path = NET) -> list[str]:
     try:
         names = sorted(path.name for path in net.iterdir())
     except FileNotFoundError:
+        require_sys()
         return []
     return [name for name in names if any((net / name / mark).exists() for mark in _MARKS)][:MAX_LINKS]
 
