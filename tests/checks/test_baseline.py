@@ -538,6 +538,31 @@ def test_a_standard_of_a_file_and_what_is_wrong_with_one(bench: Callable[..., An
         bench(CHECK, standard="nonsense").run()
 
 
+@pytest.mark.parametrize(
+    ("rule_id", "texts", "expected"),
+    [
+        # Sections and keys as in the files that come with LightDM and GDM.
+        ("no-automatic-login-lightdm", ["", "[Seat:*]\n#autologin-user=\n"], "compliant"),
+        ("no-automatic-login-lightdm", ["[Seat:*]\nautologin-user=li\n", "[LightDM]\n"], "deviating"),
+        ("no-automatic-login-lightdm", ["[Seat:*]\nautologin-user=li\n", "[Seat:*]\nautologin-user=\n"], "compliant"),
+        ("no-automatic-login-gdm", ["[daemon]\nAutomaticLoginEnable=True\nAutomaticLogin=li\n"], "deviating"),
+        ("no-automatic-login-gdm", ["[daemon]\n# AutomaticLoginEnable=True\n"], "compliant"),
+        ("strong-password-hash", ["ENCRYPT_METHOD SM3\n"], "compliant"),
+        ("strong-password-hash", ["ENCRYPT_METHOD MD5\n"], "deviating"),
+    ],
+)
+def test_rules_about_files_of_the_office_terminal(
+    rule_id: str, texts: list[str], expected: str, tmp_path: Path
+) -> None:
+    """The rule as it stands, its files being others."""
+    for number, text in enumerate(texts):
+        (tmp_path / f"{number}.conf").write_text(text)
+    (found,) = (one for one in standards.load("office-terminal").rules if one.id == rule_id)
+    files = [str(tmp_path / f"{number}.conf") for number in range(len(texts))]
+    moved = read_rule({**json.loads(found.text), "file": files, "if_exists": files[0]})
+    assert [result.word for result in measured(moved)] == [expected]
+
+
 @pytest.mark.parametrize("name", standards.built_in_ids())
 def test_the_standards_that_come_with_gengfu(name: str, bench: Callable[..., Any]) -> None:
     standard = standards.load(name)
