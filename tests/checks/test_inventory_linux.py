@@ -217,6 +217,23 @@ def test_where_sys_is_hidden_nothing_is_gone(machine: Machine, monkeypatch: pyte
     )
 
 
+@pytest.mark.parametrize(("body", "queues"), [("echo rubbish", None), ("exit 127", None), ("exit 1", [])])
+def test_rubbish_of_lpstat_is_no_list_of_queues(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, body: str, queues: list[InventoryEntry] | None
+) -> None:
+    def denied(_path: Path, _most: int) -> bytes:
+        raise CannotMeasure(CHECK_NEEDS_RIGHTS)
+
+    lpstat = machine.write("bin/lpstat", f"#!/bin/sh\n{body}\n")
+    lpstat.chmod(0o755)
+    monkeypatch.setattr(printers, "read_small", denied)
+    monkeypatch.setattr(printers, "find_program", lambda _name: str(lpstat))
+    found = Collected()
+    found.take("printer", printers.printers(machine.root))
+    assert list(found.entries.values()) == (queues or [])
+    assert ("printer" in found.unread) is (queues is None)
+
+
 def test_the_system_by_os_release(machine: Machine) -> None:
     machine.write("etc/os-release", 'PRETTY_NAME="Rocky Linux 9.4"\nID="rocky"\nVERSION_ID="9.4"\n')
     (found,) = linux.operating_system(machine.root)

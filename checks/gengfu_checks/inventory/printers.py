@@ -9,7 +9,7 @@ from pathlib import Path
 from gengfu_checks.errors import CannotMeasure
 from gengfu_checks.inventory.collected import entry, said
 from gengfu_checks.local.plain_text import plain
-from gengfu_checks.local.programs import find_program, run_program
+from gengfu_checks.local.programs import failed, find_program, run_program
 from gengfu_checks.local.small_file import read_small
 from gengfu_checks.model import InventoryEntry
 
@@ -29,10 +29,17 @@ def printers(root: Path = Path("/")) -> Iterator[InventoryEntry]:
         program = find_program("lpstat")
         if program is None:
             raise
-        output = run_program([program, "-v"], LPSTAT_TIMEOUT_S, MAX_FILE_BYTES)
-        yield from of_lpstat(output.stdout.decode("utf-8", "replace").splitlines())
+        yield from _asked(program)
         return
     yield from of_printers_conf((data or b"").decode("utf-8", "replace").splitlines())
+
+
+def _asked(lpstat: str) -> list[InventoryEntry]:
+    output = run_program([lpstat, "-v"], LPSTAT_TIMEOUT_S, MAX_FILE_BYTES)
+    found = list(of_lpstat(output.stdout.decode("utf-8", "replace").splitlines()))
+    if not found and (output.stdout or output.exit_code not in (0, 1)):  # 1: it knows of no queue
+        raise failed(lpstat, "its answer is no list of queues")
+    return found
 
 
 def of_printers_conf(lines: Iterable[str]) -> Iterator[InventoryEntry]:
