@@ -26,6 +26,10 @@ _WIDE_META = frozenset(("iif", "iifname", "iifgroup", "iiftype", "nfproto", "pro
 _WITHOUT_EFFECT = frozenset(("counter", "limit", "log", "nflog"))
 _LEGACY_VERDICTS = {"ACCEPT": "accept", "DROP": "drop", "REJECT": "drop", "RETURN": "return"}
 _ADDRESS_TYPE = "addrtype"
+_SIDES = ("left", "right")
+_PROTOCOL = {"meta": {"key": "l4proto"}}
+_IP_PROTOCOL = {"payload": {"protocol": "ip", "field": "protocol"}}
+_VERDICTS = frozenset(("", "accept", "drop", "goto", "jump", "return"))
 _COMMENT = {"type": "match", "name": "comment"}
 _LEGACY_IDLE = (("-m", "comment"), ("-m", _ADDRESS_TYPE))
 _MAX_DEPTH = 16
@@ -106,6 +110,8 @@ def _legacy_rule(words: Sequence[str]) -> list[dict[str, Any]]:
             expressions.append({_LEGACY_VERDICTS[value]: None} if value in _LEGACY_VERDICTS else target)
         elif option == "-i":
             expressions.append({"match": {"op": operator, "left": {"meta": {"key": "iifname"}}, "right": value}})
+        elif option == "-p" and operator == "==":
+            expressions.append({"match": {"op": operator, "left": _PROTOCOL, "right": value}})
         elif (option, value) == ("--dst-type", "LOCAL"):
             expressions.append({"xt": {"type": "match", "name": _ADDRESS_TYPE}})
         elif (option, value) not in _LEGACY_IDLE and option not in ("--comment", "--reject-with"):
@@ -172,10 +178,11 @@ def _fate_of(verdict: _Verdict, rules: _Rules, known: dict[str, _Fate], depth: i
 def _wide_verdicts(expressions: Sequence[Any]) -> tuple[bool, list[_Verdict]]:
     """What a rule does with packets of every kind, and whether with all of them; nothing when it has a condition.
 
-    One that is for an interface, or limited in number, is wide enough to refuse and not to accept. One that asks for a
-    kind of address counts when it lets packets return: ufw does so with those for this machine before it drops others.
+    One that is for an interface, or limited in number, is wide enough to refuse and not to accept; one for all of TCP
+    is wide enough to accept. One that asks for a kind of address counts when it lets packets return: ufw does so with
+    those for this machine before it drops others.
     """
-    is_for_all, of_address = True, False
+    is_for_all, counts = True, _VERDICTS
     for expression in expressions:
         if not isinstance(expression, dict) or len(expression) != 1:
             return False, []
@@ -184,9 +191,11 @@ def _wide_verdicts(expressions: Sequence[Any]) -> tuple[bool, list[_Verdict]]:
             return False, _mapped(value)
         verdict = _verdict(kind, value)
         if verdict is not None:
-            return is_for_all, [] if of_address and verdict.kind != "return" else [verdict]
+            return is_for_all, [verdict] if verdict.kind in counts else []
         if _asks_for_address_type(kind, value):
-            of_address = True
+            counts = counts & {"return"}
+        elif _asks_for_tcp(kind, value):
+            counts = counts & {"accept"}
         elif kind == "match" and _is_wide(value):
             is_for_all = is_for_all and "ct" in value["left"]
         elif kind in _WITHOUT_EFFECT or (kind == "xt" and value == _COMMENT):
@@ -201,6 +210,13 @@ def _asks_for_address_type(kind: str, value: Any) -> bool:
         return isinstance(value, dict) and value.get("name") == _ADDRESS_TYPE
     left = value.get("left") if kind == "match" and isinstance(value, dict) else None
     return isinstance(left, dict) and "fib" in left and value.get("right") == "local"
+
+
+def _asks_for_tcp(kind: str, value: Any) -> bool:
+    left, right = (value.get(side) if kind == "match" and isinstance(value, dict) else None for side in _SIDES)
+    listed = right.get("set") if isinstance(right, dict) else [right]
+    is_protocol = left in (_PROTOCOL, _IP_PROTOCOL) and value.get("op") == "=="
+    return is_protocol and isinstance(listed, list) and "tcp" in listed
 
 
 def _verdict(kind: str, value: Any) -> _Verdict | None:
