@@ -18,7 +18,7 @@ import mutants
 from books import SPOOL_FILE, STORE_FILE, copy_database, put_back, read_spool, read_store
 from deeds import COLLECTOR, Deed
 from disks import Disk, PoweredDisk
-from machinery import Agent, Collector, Program, Site, quiet_profile
+from machinery import Agent, Collector, Program, Site, quiet_profile, until
 from oracle import FAULT, STEADY, TOGGLE
 from tcp_proxy import TcpProxy
 from verdict import Excuses
@@ -162,6 +162,7 @@ class Rig:
         identity = {**agent.identity, "stream_address": f"127.0.0.1:{member.proxy.port}"}
         (agent.state / "agent.json").write_text(json.dumps(identity))
         agent.start()
+        until(member.database.exists, f"{name} has a spool")
 
     def _launcher(self, side: str) -> list[str]:
         main = f"gengfu_{side}.cli:main"
