@@ -93,7 +93,10 @@ def status(data: Data = None, json: Json = False) -> None:
 
 @app.command()
 def reload(data: Data = None) -> None:
-    """Read the inspection folder anew and send changed plans · 重新加载配置"""
+    """Read the inspection folder anew · 重新加载配置
+
+    Agents whose plan is another then get it. 计划有变的代理随即收到新计划。
+    """
     found = request(data, "reload")
     if not found["running"]:
         raise UsageError("no collector runs here; it reads the inspection folder when it starts")
@@ -103,7 +106,10 @@ def reload(data: Data = None) -> None:
 
 @ledger_app.command("verify")
 def ledger_verify(data: Data = None, json: Json = False) -> None:
-    """Recount every report of every agent; exit 1 when one is unexplained · 核对账目"""
+    """Recount every report of every agent · 核对账目
+
+    Exit 1 when one is unexplained. 有报告无法解释时退出码为 1。
+    """
     found = request(data, "ledger.verify")
     if json:
         show.as_json(found)
@@ -128,7 +134,10 @@ def config_check(
     inspection: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to check · 待检查目录")] = None,
     json: Json = False,
 ) -> None:
-    """Check collector.toml and the inspection folder, and show what they say · 检查配置"""
+    """Check collector.toml and the inspection folder · 检查配置
+
+    Then show what they say. 无误时显示其内容。
+    """
     from gengfu_collector.config import CommandLine
     from gengfu_collector.fleet.review import check_folder
 
@@ -147,7 +156,10 @@ def config_diff(
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Show which machines another inspection folder would change, and how · 比较配置"""
+    """Show what another folder would change where · 比较配置
+
+    Which machines would get which other plan. 哪些机器的计划会怎样改变。
+    """
     found = request(data, "config.diff", folder=str(inspection.resolve()), language=show.language())
     lines = found.pop("lines")
     if json:

@@ -8,7 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
+from gengfu_checks.errors import SettingError
+from gengfu_checks.settings import parse_duration_s
 from gengfu_collector.cli import show
+from gengfu_collector.errors import UsageError
+
+MAX_DIGITS = 15
 
 Data = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Data folder · 数据目录")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON · 输出 JSON")]
@@ -33,3 +38,11 @@ def one(value: Mapping[str, Any], json: bool, keys: Sequence[str]) -> None:
         show.as_json(value)
     else:
         show.facts(value, keys)
+
+
+def duration_s(option: str, text: str) -> float:
+    """Seconds of `90`, `15m` or `7d`; raises UsageError."""
+    try:
+        return parse_duration_s(int(text) if text.isdecimal() and len(text) <= MAX_DIGITS else text)
+    except (SettingError, OverflowError) as error:
+        raise UsageError(f"{option}: {error}") from None

@@ -30,7 +30,7 @@ def compliance(
     asset: Annotated[str, typer.Option(help="Of one machine, rule by rule · 资产")] = "",
     json: Json = False,
 ) -> None:
-    """Show how well machines keep their standards, the worst first · 终端标准合规情况"""
+    """Show who keeps the standards, worst first · 终端标准合规情况"""
     found = request(data, "compliance", standard=standard, asset=asset)
     if json:
         show.as_json(found)

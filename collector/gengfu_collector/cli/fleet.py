@@ -6,14 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from gengfu_checks.errors import SettingError
-from gengfu_checks.settings import parse_duration_s
 from gengfu_collector.cli import show
-from gengfu_collector.cli.common import Data, Json, group, listing, one
+from gengfu_collector.cli.common import MAX_DIGITS, Data, Json, duration_s, group, listing, one
 from gengfu_collector.cli.reach import request
 from gengfu_collector.errors import UsageError
-
-MAX_DIGITS = 15
 
 token_app = group("Tokens with which machines enrol · 注册令牌")
 asset_app = group("Assets: what is looked after · 资产")
@@ -33,7 +29,12 @@ def token_create(
 ) -> None:
     """Print a token, once · 创建注册令牌"""
     found = request(
-        data, "token.create", uses=uses, ttl_s=_seconds(ttl), asset_class=asset_class, labels=_labels(label)
+        data,
+        "token.create",
+        uses=uses,
+        ttl_s=round(duration_s("--ttl", ttl)),
+        asset_class=asset_class,
+        labels=_labels(label),
     )
     if json:
         show.as_json(found)
@@ -67,7 +68,7 @@ def asset_list(
 
 @asset_app.command("show")
 def asset_show(name: str, data: Data = None, json: Json = False) -> None:
-    """Show an asset and the status of everything looked at on it · 资产详情"""
+    """Show an asset and all that is looked at on it · 资产详情"""
     found = request(data, "asset.show", name=name)
     if json:
         show.as_json(found)
@@ -85,13 +86,19 @@ def asset_rename(name: str, new_name: str, data: Data = None, json: Json = False
 
 @asset_app.command("classify")
 def asset_classify(name: str, asset_class: str, data: Data = None, json: Json = False) -> None:
-    """Put an asset into another class; its agent gets that class's plan · 变更类别"""
+    """Put an asset into another class · 变更类别
+
+    Its agent gets that class's plan. 其代理改按新类别的方案执行。
+    """
     one(request(data, "asset.classify", name=name, asset_class=asset_class), json, ("name", "class", "labels"))
 
 
 @asset_app.command("label")
 def asset_label(name: str, labels: list[str], data: Data = None, json: Json = False) -> None:
-    """Replace the labels of an asset: name=value .. · 设置标签"""
+    """Replace the labels of an asset · 设置标签
+
+    Write each as name=value; all that it had before go. 每个标签写作 名称=值；原有标签全部替换。
+    """
     one(request(data, "asset.label", name=name, labels=_labels(labels)), json, ("name", "class", "labels"))
 
 
@@ -102,7 +109,10 @@ def asset_retire(
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Take an asset out of service; its faults close with that reason · 退役"""
+    """Take an asset out of service · 退役
+
+    Its faults close with that reason. 其故障以此原因关闭。
+    """
     one(request(data, "asset.retire", name=name, reason=reason), json, ("name", "state", "faults_closed"))
 
 
@@ -143,13 +153,6 @@ def _agent(value: dict[str, Any], json: bool) -> None:
     if copies and not json:
         print()
         show.rows(copies, ("hostname", "machine_id", "first_seen_at", "last_seen_at"))
-
-
-def _seconds(text: str) -> int:
-    try:
-        return round(parse_duration_s(int(text) if text.isdecimal() and len(text) <= MAX_DIGITS else text))
-    except (SettingError, OverflowError) as error:
-        raise UsageError(f"--ttl: {error}") from None
 
 
 def _labels(texts: list[str] | None) -> dict[str, str]:

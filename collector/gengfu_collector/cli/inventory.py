@@ -9,13 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from gengfu_checks import guide
-from gengfu_checks.errors import SettingError
 from gengfu_checks.guide import text
-from gengfu_checks.settings import parse_duration_s
 from gengfu_collector.cli import show
-from gengfu_collector.cli.common import Data, Json, group, listing, one
+from gengfu_collector.cli.common import Data, Json, duration_s, group, listing, one
 from gengfu_collector.cli.reach import request
-from gengfu_collector.errors import UsageError
 
 CHANGE_COLUMNS = ("at", "asset", "change", "category", "name", "details", "severity", "drift")
 
@@ -25,7 +22,10 @@ Category = Annotated[str, typer.Option(help="machine, os, cpu, memory, disk, nic
 
 @inventory_app.command("show")
 def inventory_show(asset: str, data: Data = None, category: Category = "", json: Json = False) -> None:
-    """Show what an asset is made of and what is installed on it; exit 1 when that is not known yet · 资产软硬件清单"""
+    """Show what an asset has, parts and programs · 资产软硬件清单
+
+    Exit 1 when that is not known yet. 尚未清点过时退出码为 1。
+    """
     found = request(data, "inventory.show", name=asset, category=category)
     if json:
         show.as_json(found)
@@ -49,7 +49,7 @@ def inventory_changes(
     json: Json = False,
 ) -> None:
     """List what changed, newest first · 变更记录"""
-    since_ms = round((time.time() - _seconds(since)) * 1000) if since else 0
+    since_ms = round((time.time() - duration_s("--since", since)) * 1000) if since else 0
     found = request(data, "inventory.changes", asset_name=asset, since_ms=since_ms, category=category, open_only=open_)
     listing(found if json else [{**row, "details": _difference(row)} for row in found], json, CHANGE_COLUMNS)
 
@@ -60,19 +60,28 @@ def inventory_software(
     name: Annotated[str, typer.Option(metavar="GLOB", help="Of these names, like '*office*' · 名称")] = "",
     json: Json = False,
 ) -> None:
-    """Count installed software over all assets in service, the most frequent first · 软件统计"""
+    """Count software over all assets · 软件统计
+
+    Of assets in service, the most frequent first. 统计在用资产，装机多的在前。
+    """
     listing(request(data, "inventory.software", name=name), json, ("name", "version", "assets"))
 
 
 @inventory_app.command("accept")
 def inventory_accept(asset: str, data: Data = None, category: Category = "", json: Json = False) -> None:
-    """Say that the open changes of an asset are right; their tickets are resolved · 确认变更"""
+    """Say that the changes of an asset are right · 确认变更
+
+    Their tickets are resolved. 相应工单随即解决。
+    """
     one(request(data, "inventory.accept", name=asset, category=category), json, ("asset", "changes_accepted"))
 
 
 @inventory_app.command("refresh")
 def inventory_refresh(asset: str, data: Data = None, json: Json = False) -> None:
-    """Have a connected machine look at itself anew now, at most every five minutes · 立即重新清点"""
+    """Have a machine count itself anew now · 立即重新清点
+
+    Its agent must be connected, and does it at most every five minutes. 代理须在线，最多每五分钟清点一次。
+    """
     one(request(data, "inventory.refresh", name=asset), json, ("asset", "asked"))
 
 
@@ -103,10 +112,3 @@ def _shown(key: str, value: Any) -> str:
 
 def _why(unread: Mapping[str, Any]) -> str:
     return guide.summary(unread["code"], show.language(), "", unread["facts"], {}, None)
-
-
-def _seconds(duration: str) -> float:
-    try:
-        return parse_duration_s(duration)
-    except SettingError as error:
-        raise UsageError(f"--since: {error}") from None

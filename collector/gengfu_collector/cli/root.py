@@ -19,13 +19,19 @@ def root_list(data: Data = None, json: Json = False) -> None:
 
 @root_app.command("prepare")
 def root_prepare(data: Data = None, json: Json = False) -> None:
-    """Make the next root and tell connected agents; use it when all had time to hear of it · 准备下一个根证书"""
+    """Make the next root and tell agents · 准备下一个根证书
+
+    Use it when all had time to hear of it. 待所有代理都已获知后再启用。
+    """
     _changed(request(data, "root.prepare"), json)
 
 
 @root_app.command("use")
 def root_use(data: Data = None, json: Json = False) -> None:
-    """Sign with the prepared root from now on; agents need no hand · 启用已准备的根证书"""
+    """Sign with the prepared root from now on · 启用已准备的根证书
+
+    Nothing has to be done to the agents. 代理端无需操作。
+    """
     _changed(request(data, "root.use"), json)
 
 

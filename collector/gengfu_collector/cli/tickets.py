@@ -69,7 +69,7 @@ def ticket_list(
 
 @ticket_app.command("show")
 def ticket_show(number: str, data: Data = None, json: Json = False) -> None:
-    """Show a ticket: what happened, what it means, what to do · 工单详情"""
+    """Show what happened, what it means, what to do · 工单详情"""
     _ticket(request(data, "ticket.show", number=number), json)
 
 
@@ -109,7 +109,7 @@ def ticket_watch(
     all_: Annotated[bool, typer.Option("--all", help="From the first event on · 从头开始")] = False,
     json: Json = False,
 ) -> None:
-    """Print what happens to tickets as it happens, until stopped · 实时跟踪"""
+    """Print what happens to tickets, until stopped · 实时跟踪"""
     after = 0
     if not all_:
         while batch := request(data, "ticket.events", after_id=after):

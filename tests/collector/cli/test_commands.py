@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli_rig import FIRST, MARKUP, SECOND, CommandLine, Running, collector, fill
@@ -252,15 +253,15 @@ def test_every_command_has_help_in_both_languages() -> None:
     from gengfu_collector.cli.commands import app
 
     def walk(command: object, path: str) -> Iterator[tuple[str, str]]:
-        subcommands = getattr(command, "commands", {})
-        if not subcommands:
-            yield path, str(getattr(command, "help", ""))
+        """Every command as the list of its group shows it on a terminal of 80 columns."""
+        subcommands: dict[str, Any] = getattr(command, "commands", {})
         for name, found in subcommands.items():
+            yield f"{path} {name}", found.get_short_help_str(80 - 8 - max(map(len, subcommands)))
             yield from walk(found, f"{path} {name}")
 
     helps = dict(walk(get_command(app), "gengfu-collector"))
     assert len(helps) >= 28
-    assert {path for path, text in helps.items() if not any("\u4e00" <= c <= "\u9fff" for c in text)} == set()
+    assert {path for path, text in helps.items() if re.search("[\u4e00-\u9fff]$", text) is None} == set()
 
 
 def test_the_program_and_the_module_are_one(tmp_path: Path) -> None:

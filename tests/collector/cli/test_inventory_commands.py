@@ -78,6 +78,7 @@ def test_what_changed(data: Path) -> None:
     assert "移除" in chinese
     assert "内存" in chinese
     assert "bash" not in chinese
+    assert len(CommandLine(data).json("inventory", "changes", "--since", "7")) == 2, "seconds"
     found = CommandLine(data).json("inventory", "changes", "--since", "100000d")
     assert [(row["change"], row["category"], row["severity"], row["drift"]) for row in found] == [
         ("changed", "software", None, None),
