@@ -182,6 +182,15 @@ def test_nobody_can_fill_a_read_only_filesystem(bench: Any, machine: Machine) ->
     assert found(bench(machine.kind()).run()["/data"]).status is Status.OK
 
 
+def test_folders_of_shares_are_not_listed(bench: Any, machine: Machine) -> None:
+    """One listing may make a server read a bucket of a million names."""
+    machine.mounts = [ROOT, SHARE, DATA]
+    listed: list[str] = []
+    system = System(lambda: machine.mounts, list, machine.usage, str, listed.append)
+    list(disk.measure_mounts(bench(CHECK).context(), system))
+    assert sorted(listed) == ["/", "/data"]
+
+
 def test_a_hung_share_is_told_and_does_not_hold_up_the_rest(bench: Any, machine: Machine) -> None:
     gate = threading.Event()
     asked: list[int] = []

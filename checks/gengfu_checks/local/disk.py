@@ -20,7 +20,7 @@ import psutil
 from gengfu_checks.codes import CHECK_NEEDS_RIGHTS
 from gengfu_checks.local.hang_guard import HUNG, Hung, ask_all
 from gengfu_checks.local.mount_choice import Choice, chosen
-from gengfu_checks.local.mount_table import FstabEntry, Mount, parse_fstab, parse_mountinfo
+from gengfu_checks.local.mount_table import NETWORK_TYPES, FstabEntry, Mount, parse_fstab, parse_mountinfo
 from gengfu_checks.local.plain_text import plain
 from gengfu_checks.local.sysfs import SYS, read_integer
 from gengfu_checks.model import (
@@ -73,6 +73,8 @@ class System:
     read_usage: Callable[[str], Usage]
     resolve: Callable[[str], str]
     """The path behind symbolic links."""
+    list_root: Callable[[str], None] = lambda _point: None
+    """Look for the first name in the uppermost folder."""
     recorded_errors: Callable[[str], int | None] = lambda _device_number: None
     """How many errors a filesystem has written down in itself since it was last repaired; None where it does not."""
 
@@ -111,11 +113,20 @@ def _present(
     if len(looked_at) > MAX_MOUNTS:
         yield Measurement(problem=Problem(Status.UNKNOWN, TOO_MANY_MOUNTS, {"limit_mounts": MAX_MOUNTS}))
         looked_at = looked_at[:MAX_MOUNTS]
-    jobs = {mount.point: partial(system.read_usage, mount.point) for mount in looked_at}
+    jobs = {mount.point: partial(_ask, system, mount) for mount in looked_at}
     answers = ask_all(jobs, context.memory.setdefault("pending", {}), _within_s(context))
     for mount in looked_at:
         errors = system.recorded_errors(mount.device_number)
         yield from _measurement(mount, answers[mount.point], expected.get(mount.point), errors, context)
+
+
+def _ask(system: System, mount: Mount) -> Usage:
+    usage = system.read_usage(mount.point)
+    # A filesystem that was shut down after an error (XFS) still tells its room, and answers nothing else. Listing a
+    # share may take its server long.
+    if mount.fstype not in NETWORK_TYPES:
+        system.list_root(mount.point)
+    return usage
 
 
 def _absent(
@@ -213,11 +224,12 @@ def _needs_rights(target: str) -> Problem:
 
 
 def _statvfs(point: str) -> Usage:
-    usage = usage_of(os.statvfs(point))
-    # A filesystem that was shut down after an error (XFS) still tells its room, and answers nothing else.
+    return usage_of(os.statvfs(point))
+
+
+def _list_root(point: str) -> None:
     with contextlib.suppress(PermissionError), os.scandir(point) as entries:
         next(entries, None)
-    return usage
 
 
 def _ext4_errors(device_number: str, sys_folder: Path = SYS) -> int | None:
@@ -257,7 +269,7 @@ def _psutil_usage(point: str) -> Usage:
     return Usage(usage.total, usage.used, usage.free)
 
 
-LINUX = System(_read_mountinfo, _read_fstab, _statvfs, os.path.realpath, _ext4_errors)
+LINUX = System(_read_mountinfo, _read_fstab, _statvfs, os.path.realpath, _list_root, _ext4_errors)
 ELSEWHERE = System(_psutil_mounts, list, _psutil_usage, os.path.realpath)
 
 
