@@ -309,6 +309,20 @@ def test_an_nft_that_fails_is_unknown(bench: Any, tmp_path: Path, body: str) -> 
     assert found.metrics == {}
 
 
+OLD_NFT = """case "$*" in *--terse*) exit 1;; *chains*) echo '{"nftables": [{"chain": CHAIN}]}';;
+*) echo '{"nftables": [{"chain": CHAIN}, {"rule": RULE}]}';; esac"""
+CHAIN = '{"family": "inet", "table": "f", "name": "i", "type": "filter", "hook": "input", "policy": "drop"}'
+RULE = '{"chain": "i", "expr": [{"accept": null}]}'
+
+
+@pytest.mark.parametrize(("rule", "code"), [(RULE, "firewall.off"), ("{}", "ok")])
+def test_an_nft_that_cannot_leave_out_elements(bench: Any, tmp_path: Path, rule: str, code: str) -> None:
+    """nft(8) of 0.9.0, as Debian 10 and UOS 20 have it, knows no --terse."""
+    nft = a_program(tmp_path, "nft", OLD_NFT.replace("CHAIN", CHAIN).replace("RULE", rule))
+    (found,) = firewall.measure(bench(CHECK).context(), lambda: Linux(nft, {}, "", may_look=True))
+    assert said(found)[0] == code
+
+
 def test_a_save_program_that_fails_is_unknown(bench: Any, tmp_path: Path) -> None:
     linux = Linux(None, {"IPv4": a_program(tmp_path, "iptables-save", "exit 3")}, "", may_look=True)
     (found,) = firewall.measure(bench(CHECK).context(), lambda: linux)

@@ -22,6 +22,7 @@ from gengfu_checks.errors import CannotMeasure
 from gengfu_checks.local.firewall_rules import (
     IPV4,
     IPV6,
+    Table,
     input_tables,
     is_listing,
     is_saved,
@@ -149,19 +150,27 @@ def _nft_filtered(nft: str | None, within_s: float) -> frozenset[str]:
     if nft is None:
         _require_no_tables()
         return filtered
-    tables = input_tables(_listing([nft, "-j", "list", "chains"], within_s))
+    tables = input_tables(_listing([nft, "-j", "list", "chains"], within_s / 4))
     for table in sorted(tables, key=lambda table: not table.drops):
         if table.protocols <= filtered:
             continue
-        # Without the elements of named sets, of which there may be a hundred thousand.
-        argv = [nft, "-j", "--terse", "list", "table", table.family, table.name]
-        if table_refuses(_listing(argv, within_s)):
+        if table_refuses(_rules(nft, table, within_s / 8)):
             filtered |= table.protocols
     return filtered
 
 
+def _rules(nft: str, table: Table, within_s: float) -> Any:
+    """A table without the elements of its named sets, of which there may be a hundred thousand; with them where nft is
+    too old to leave them out, as 0.9.0 is (Debian 10, UOS 20, openEuler 20.03)."""
+    words = ("list", "table", table.family, table.name)
+    try:
+        return _listing([nft, "-j", "--terse", *words], within_s)
+    except CannotMeasure:
+        return _listing([nft, "-j", *words], within_s)
+
+
 def _listing(argv: Sequence[str], within_s: float) -> Any:
-    answer = run_json(argv, within_s / 4, max_bytes=MAX_RULES_BYTES)
+    answer = run_json(argv, within_s, max_bytes=MAX_RULES_BYTES)
     if not is_listing(answer):
         raise failed(argv[0], "its answer is not a listing")
     return answer
