@@ -110,6 +110,14 @@ def manager(root: Path, name: str) -> None:
         ),
         (
             "",
+            {
+                "etc/systemd/system/getty@tty1.service.d/x.conf": "ExecStart = -/sbin/agetty \\\n"
+                "    --noclear \\\n    --autologin root %I $TERM\n"
+            },
+            Autologin("getty", "root"),
+        ),
+        (
+            "",
             {"etc/systemd/system/getty@tty1.service.d/x.conf": "#ExecStart=-/sbin/agetty --autologin ann %I\n"},
             None,
         ),

@@ -108,9 +108,10 @@ def _sddm(root: Path) -> Autologin | None:
 
 def _getty(root: Path) -> Autologin | None:
     for text in _texts(root, _GETTY):
-        for line in text.splitlines():
-            words = line.strip().split()[:100]
-            if not words or not words[0].startswith("ExecStart=") or "getty" not in words[0]:
+        for line in text.replace("\\\n", " ").splitlines():
+            keyword, _, value = line.partition("=")
+            words = value.split()[:100]
+            if keyword.strip() != "ExecStart" or not words or "getty" not in words[0]:
                 continue
             for word, following in zip(words, [*words[1:], ""], strict=True):
                 account = following if word in ("--autologin", "-a") else word.partition("--autologin=")[2]
