@@ -183,6 +183,16 @@ class Looks:
         """Nothing runs."""
 
 
+class CountedRounds(InventoryRounds):
+    """Counts how often everything that was due is done and told."""
+
+    rests = 0
+
+    def _pause_s(self) -> float:
+        self.rests += 1
+        return super()._pause_s()
+
+
 class Walk:
     """Rounds on a clock that stands still, with a stand-in for the helper."""
 
@@ -193,21 +203,24 @@ class Walk:
         self.entries: list[Entry] = []
         monkeypatch.setattr(rounds, "Helper", self.looks)
         monkeypatch.setattr(rounds, "MAX_SLEEP_S", 0.01)
-        self.rounds = InventoryRounds(
+        self.rounds = CountedRounds(
             state=state, spool=self.spool, clock=self.clock, seed="agent-1", on_entry=self.entries.append
         )
 
     async def until(self, looks: int) -> None:
         """Wait until the helper was asked so often and its answer is in the spool."""
-        async with asyncio.timeout(20):
-            while len(self.looks.full) < looks:
-                await asyncio.sleep(0.005)
-            await asyncio.sleep(0.05)
+        while len(self.looks.full) < looks:
+            await self.pass_time(0)
+        await self.pass_time(0)
 
     async def pass_time(self, seconds: float) -> None:
-        """Move the clock and let the rounds notice."""
+        """Move the clock and let the rounds do all that is due then."""
         self.clock.move(seconds)
-        await asyncio.sleep(0.03)
+        # The first rest may be from what began before.
+        enough = self.rounds.rests + 2
+        async with asyncio.timeout(20):
+            while self.rounds.rests < enough:
+                await asyncio.sleep(0.001)
 
     async def sleep_through(self, seconds: float) -> None:
         """The machine sleeps for so long; what was due comes within the next minute, spread like at a start."""
