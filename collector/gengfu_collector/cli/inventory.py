@@ -16,6 +16,13 @@ from gengfu_collector.cli.reach import request
 
 CHANGE_COLUMNS = ("at", "asset", "change", "category", "name", "details", "severity", "drift")
 
+_NOT_KNOWN = {
+    "zh": "尚无清单：代理启动后两分钟内上报，除非检查方案或该机器的 agent.toml 不允许"
+    "（在该机器上执行 gengfu-agent status 查看）。",
+    "en": "Nothing is known yet: an agent tells within two minutes of its start, unless its plan or the machine's own "
+    "agent.toml forbids it (gengfu-agent status, run there, says so).",
+}
+
 inventory_app = group("Hardware and software of machines · 软硬件清单")
 Category = Annotated[str, typer.Option(help="machine, os, cpu, memory, disk, nic, monitor, printer, software · 类别")]
 
@@ -31,6 +38,8 @@ def inventory_show(asset: str, data: Data = None, category: Category = "", json:
         show.as_json(found)
     else:
         show.facts(found, ("asset", "class", "looked_at", "changed_at", "cpu_seconds"))
+        if not found["known"]:
+            show.line(_NOT_KNOWN[show.language()])
         for unread in found["unread"]:
             show.line(f"{show.word('category', unread['category'])}: {_why(unread)}")
         print()

@@ -66,7 +66,7 @@ def test_what_is_known_of_a_machine(data: Path) -> None:
 
 
 def test_nothing_known_is_an_exit_code_and_no_error(data: Path) -> None:
-    CommandLine(data)("inventory", "show", "pc-2", exit_code=1)
+    assert "agent.toml" in CommandLine(data)("inventory", "show", "pc-2", exit_code=1)
     CommandLine(data)("inventory", "show", "pc-3", exit_code=1)
 
 
