@@ -189,10 +189,13 @@ async def test_who_has_asked_is_answered_and_who_has_not_is_let_go_when_the_coll
     await asyncio.to_thread(begun.wait, 20)
     asked = asyncio.ensure_future(ask(path, "ticket.comment", {"number": FIRST, "text": "last words"}, "li"))
     reader, writer = await asyncio.open_unix_connection(str(path))
-    await asyncio.sleep(0.1)
+    async with asyncio.timeout(20):
+        while len(socket._serving) < 2 or not rig.writer.waiting:
+            await asyncio.sleep(0.01)
     stopping = asyncio.ensure_future(socket.stop())
-    await asyncio.sleep(0.1)
-    assert not path.exists()
+    async with asyncio.timeout(20):
+        while path.exists():
+            await asyncio.sleep(0.01)
     assert json.loads(await reader.readline() or b"{}").get("result") is None
     go_on.set()
     assert (await asked)["events"][-1]["data"] == {"text": "last words"}

@@ -328,7 +328,8 @@ async def test_one_agent_cannot_fill_the_memory_of_the_collector(site: Site, str
 
     with site.held_writer():
         flooding = asyncio.ensure_future(flood())
-        await asyncio.sleep(1.0)
+        await site.until(lambda: sum(len(one.data) for one in site.intake._waiting) >= MAX_IN_FLIGHT_BYTES)
+        await asyncio.sleep(0.3)
         waiting = list(site.intake._waiting)
         held_bytes = sum(len(submission.data) for submission in waiting)
         largest = max(len(submission.data) for submission in waiting)
