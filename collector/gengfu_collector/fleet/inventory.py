@@ -36,7 +36,8 @@ _DAY_MS = 24 * 3600 * 1000
 _QUERY_KEYS = 500
 # They change while the thing stays what it is.
 _QUIET_FACTS = {"disk": {"name"}, "nic": {"name"}, "software": {"installed_on"}, "monitor": {"connector"}}
-_SIZED = frozenset({"memory", "disk"})
+SIZED = frozenset({"memory", "disk"})
+"""Categories of things that can shrink."""
 
 SeverityOf = Callable[[str, str], str]
 """From category and kind of a change to the severity of the rule that it fits, "" for none."""
@@ -221,7 +222,7 @@ def _replace(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _changed(entry: InventoryEntry, before: Mapping[str, Fact]) -> Change:
-    kind = "shrunk" if entry.category in _SIZED and _size(entry.facts) < _size(before) else "changed"
+    kind = "shrunk" if entry.category in SIZED and _size(entry.facts) < _size(before) else "changed"
     return Change(kind, entry.category, entry.key, name_of(entry.key, entry.facts), before, entry.facts)
 
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gengfu_checks.model import Status
-from gengfu_collector.fleet.inventory import EVENTFUL, KINDS
+from gengfu_collector.fleet.inventory import EVENTFUL, KINDS, SIZED
 from gengfu_collector.fleet.toml_lines import KeyPath
 from gengfu_collector.fleet.toml_table import Table, unknown_word
 from gengfu_proto.convert.plan import MIN_INVENTORY_EVERY_S
@@ -87,6 +87,8 @@ def _read_rule(rule: Table) -> tuple[str, str, Status | None]:
     rule.require_known(RULE_KEYS)
     category = _needed(rule, "category", sorted(EVENTFUL))
     kind = _needed(rule, "change", KINDS)
+    if kind == "shrunk" and category not in SIZED:
+        raise rule.error(f"change: shrunk is for {' and '.join(sorted(SIZED))}; nothing else has a size", "change")
     severity = rule.choice("severity", tuple(SEVERITIES)) or "warning"
     return category, kind, None if rule.boolean("enabled") is False else SEVERITIES[severity]
 

@@ -96,6 +96,7 @@ def test_what_differs_is_told(tmp_path: Path) -> None:
         (["[[profile.inventory_rule]]", 'category = "monitor"', 'change = "removed"'], 4, "disk, machine, memory"),
         (["[[profile.inventory_rule]]", 'category = "disk"', 'change = "gone"'], 5, "added, removed, changed"),
         (["[[profile.inventory_rule]]", 'category = "disk"', 'change = "removed"', 'severity = "bad"'], 6, "warning"),
+        (["[[profile.inventory_rule]]", 'category = "software"', 'change = "shrunk"'], 5, "disk and memory"),
         (["[[profile.inventory_rule]]", 'name = "disk"'], 4, "unknown key"),
     ],
 )
