@@ -40,7 +40,9 @@ from gengfu_proto.v1 import report_pb2, stream_pb2
 FINDINGS = 20
 REPORT_EVERY_S = 2.0
 STREAM_LASTS_S = 60.0
-BAD_SHARE = 0.002
+BREAKS_EVERY = 5
+"""One agent in so many finds faults, so that soon each of their subjects has had one: what the first costs stays."""
+BAD_SHARE = 0.01
 SCRAPE_EVERY_S = 5.0
 CHANGE_PLAN_EVERY_S = 45.0
 SAMPLE_EVERY_S = 30.0
@@ -64,8 +66,11 @@ TABLES = ("report", "ticket", "ticket_event", "fault", "span", "subject")
 class Coming:
     """One simulated agent: connects, reports, leaves without a word, and comes again."""
 
-    def __init__(self, uid: str, key: bytes, certificate: bytes, roots: bytes, port: int) -> None:
+    def __init__(
+        self, uid: str, key: bytes, certificate: bytes, roots: bytes, port: int, bad_share: float = 0.0
+    ) -> None:
         self._uid = uid
+        self._bad_share = bad_share
         self._credentials = grpc.ssl_channel_credentials(roots, key, certificate)
         self._address = f"127.0.0.1:{port}"
         self._epoch = 0
@@ -120,7 +125,7 @@ class Coming:
         told: set[bytes] = set()
         while time.monotonic() < until_s:
             self._seq += 1
-            shape, variants = bad if random.random() < BAD_SHARE else good
+            shape, variants = bad if random.random() < self._bad_share else good
             report = report_pb2.Report(
                 epoch=self._epoch, seq=self._seq, body=random.choice(variants), lane=report_pb2.LANE_LIVE
             )
@@ -143,7 +148,8 @@ def sample(collector: Collector, agent: Agent, begun_s: float) -> dict[str, floa
     for name, pid in (("collector", collector.pid), ("agent", agent.pid)):
         process = psutil.Process(pid)
         with process.oneshot():
-            noted[f"{name}_pss_kib"] = process.memory_full_info().pss / 1024
+            # What it shares with other processes is counted nowhere: that changes with them.
+            noted[f"{name}_uss_kib"] = process.memory_full_info().uss / 1024
             noted[f"{name}_threads"] = process.num_threads()
             noted[f"{name}_descriptors"] = process.num_fds()
     database = collector.data / DATABASE_FILE
@@ -184,7 +190,11 @@ async def soak(collector: Collector, agent: Agent, count: int, minutes: float) -
     await asyncio.to_thread(collector.start)
     await asyncio.to_thread(agent.join, collector, "server")
     await asyncio.to_thread(agent.start)
-    crowd = [Coming(uid, key, pem, roots, collector.ports["stream"]) for uid, key, pem in made]
+    port = collector.ports["stream"]
+    crowd = [
+        Coming(uid, key, pem, roots, port, 0.0 if number % BREAKS_EVERY else BAD_SHARE)
+        for number, (uid, key, pem) in enumerate(made)
+    ]
 
     def scrape() -> None:
         assert "gengfu_" in collector.page()
