@@ -6,6 +6,7 @@ Files are read from a copy, so that reading changes nothing; they must not be wr
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -108,13 +109,23 @@ def copy_database(path: Path, to: Path) -> None:
 
 
 def put_back(copy: Path, path: Path) -> None:
-    """Put such a copy back; nobody has the file open."""
+    """Put such a copy back, durably; nobody has the file open."""
     for suffix in ("", "-wal", "-shm"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
     for suffix in _SUFFIXES:
         if (copy / f"{path.name}{suffix}").exists():
             shutil.copyfile(copy / f"{path.name}{suffix}", f"{path}{suffix}")
             Path(f"{path}{suffix}").chmod(0o600)
+            _sync(Path(f"{path}{suffix}"))
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def read_store(path: Path, names: dict[str, str]) -> Store:
