@@ -130,7 +130,8 @@ def test_the_kernel_finds_an_error_and_stops_writing(
     run("umount", str(ext4))
     run("mount", "-o", "loop", str(tmp_path / "image"), str(ext4))
     finding = look()
-    assert (finding.status, finding.code, finding.metrics["recorded_errors"]) == (Status.WARNING, "disk.damaged", 1.0)
+    assert (finding.status, finding.code) == (Status.WARNING, "disk.damaged")
+    assert finding.metrics["recorded_errors"] >= 1
     run("umount", str(ext4))
     run(requires_program("e2fsck", "apt-get install e2fsprogs"), "-p", "-f", str(tmp_path / "image"), accepted=(0, 1))
     run("mount", "-o", "loop", str(tmp_path / "image"), str(ext4))
