@@ -118,7 +118,7 @@ def test_software_of_windows_is_compared_by_numbers(installed: Callable[..., Non
     found = measured(new, old, without, system="windows")
     assert [result.word for result in found] == ["compliant", "deviating", "unknown"]
     assert found[2].problem is not None
-    assert found[2].problem.facts == {"reason": "Tool: - ? 1", "rule": without.id}
+    assert found[2].problem.facts == {"reason": "Tool - cannot be compared with version 1", "rule": without.id}
 
 
 def test_without_a_list_of_software_nothing_is_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,6 +126,7 @@ def test_without_a_list_of_software_nothing_is_claimed(monkeypatch: pytest.Monke
     (result,) = measured(rule("software_forbidden", names="x"))
     assert result.problem is not None
     assert (result.word, result.problem.code) == ("unknown", "check.not_usable")
+    assert "本机没有软件清单" in guide.summary(result.problem.code, "zh", "", result.problem.facts, {}, None)
 
 
 def test_this_machines_software(requires_program: Callable[[str, str], str]) -> None:

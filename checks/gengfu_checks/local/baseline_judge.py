@@ -176,7 +176,7 @@ def _judge_software(rule: Rule, found: tuple[Software, ...]) -> Verdict:
 def _is_at_least(software: Software, version: str) -> bool:
     answer = is_at_least(software.version, version, software.source)
     if answer is None:
-        shown = f"{software.name}: {software.version or NOTHING} ? {version}"
+        shown = f"{software.name} {software.version or NOTHING} cannot be compared with version {version}"
         raise CannotMeasure(CHECK_NOT_USABLE, {"reason": plain(shown, MAX_SHOWN_CHARS)})
     return answer
 

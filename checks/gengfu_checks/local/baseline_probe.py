@@ -111,7 +111,7 @@ class Probe:
                 about = os.fstat(stream.fileno())
                 key = (path, about.st_ino, about.st_size, about.st_mtime_ns)
                 if about.st_size > MAX_HASHED_BYTES:
-                    raise _not_usable(f"{path} > {MAX_HASHED_BYTES} B")
+                    raise _not_usable(f"{path} is larger than {MAX_HASHED_BYTES} bytes")
                 if key not in self.hashes:
                     digest = hashlib.sha256()
                     while chunk := stream.read(_CHUNK_BYTES):
@@ -130,7 +130,7 @@ def this_system() -> str | None:
 def matching(rules: Iterable[Rule]) -> dict[str, tuple[Software, ...]]:
     """The installed software that fits the names of each rule, by the rule's id; raises CannotMeasure."""
     if not software.sources():
-        raise _not_usable("dpkg, rpm: -")
+        raise _not_usable("this machine has no list of its software (dpkg, rpm)")
     wanted = [(rule.id, [name.casefold() for name in rule.wants["names"]]) for rule in rules]
     found: dict[str, list[Software]] = {rule_id: [] for rule_id, _ in wanted}
     try:
@@ -194,7 +194,7 @@ def _file_setting(wants: Mapping[str, Any]) -> Setting:
         except OSError as error:
             raise _not_usable(f"{path}: {error.strerror}") from error
         except ValueError as error:
-            raise _not_usable(f"{path}: {form}") from error
+            raise _not_usable(f"{path} cannot be read as {form}") from error
         if value is not None:
             found = Setting(value, _is_secret(key, value) or _is_private(path))
             if is_first:
@@ -270,7 +270,7 @@ def _macos_default(domain: str, key: str) -> Setting:
 
 def _units(names: list[str]) -> Services:
     if not SYSTEMD_RUNNING.is_dir():
-        raise _not_usable("systemd: -")
+        raise _not_usable(f"systemd does not run on this machine ({SYSTEMD_RUNNING} is missing)")
     program = find_program("systemctl")
     if program is None:
         raise failed("systemctl", "not found")

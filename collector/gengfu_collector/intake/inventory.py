@@ -46,6 +46,7 @@ _HARDWARE_CODES = {
     "shrunk": codes.INVENTORY_HARDWARE_CHANGED,
 }
 _GRAVEST = ("added", "changed", "shrunk", "removed")
+_TELLING = ("version", "serial", "address", "size_bytes")
 _SIGNS = {"added": "+ ", "removed": "- "}
 
 
@@ -163,7 +164,7 @@ def _described(drift: Drift) -> str:
     name = text.clean(drift.name, NAME_CHARS)
     if drift.before is None or drift.after is None:
         there = drift.before or drift.after or {}
-        return " ".join((name, *(_shown(key, there) for key in ("version", "serial", "size_bytes") if key in there)))
+        return " ".join((name, *(_shown(key, there) for key in _TELLING if key in there)))
     keys = [key for key in dict.fromkeys((*drift.before, *drift.after)) if _differs(key, drift)]
     return " ".join((name, *(f"{_shown(key, drift.before)} → {_shown(key, drift.after)}" for key in keys[:FACTS_TOLD])))
 
