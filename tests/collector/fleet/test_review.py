@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from itertools import permutations, product
 from pathlib import Path
-from tempfile import TemporaryDirectory
-
-from hypothesis import given
-from hypothesis import strategies as st
 
 from gengfu_collector.fleet.inspection import load_inspection
 from gengfu_collector.fleet.matching import fits
@@ -140,29 +138,37 @@ def test_nothing_changes_with_another_name_or_order(tmp_path: Path) -> None:
     assert found.as_json() == {"assets": 20, "changes": []}
 
 
-EVERY = st.sampled_from(["60s", "90s", "1m"])
-ITEMS = st.permutations(['"/a*" = { warning = 0.5 }', '"/ab" = { warning = 0.6 }', '"*" = { critical = 0.7 }'])
+ITEMS = ('"/a*" = { warning = 0.5 }', '"/ab" = { warning = 0.6 }', '"*" = { critical = 0.7 }')
 
 
-@st.composite
-def folders(draw: st.DrawFn) -> str:
-    items = ", ".join(draw(ITEMS)[: draw(st.integers(1, 3))])
+def text_of(
+    after: str = "1m", every: str = "60s", confirm: int = 1, below: int = 1, items: Sequence[str] = ITEMS
+) -> str:
     return (
-        f'[[profile]]\nname = "x"\nabsence.after = "{draw(st.sampled_from(["1m", "60s", "2m"]))}"\n[[profile.check]]\n'
-        f'kind = "disk"\nevery = "{draw(EVERY)}"\nconfirm = {draw(st.integers(1, 2))}\n'
-        f"thresholds.used_ratio.items = {{ {items} }}\n"
-        f"thresholds.free_bytes = {{ direction = 'below', warning = {draw(st.integers(1, 2))} }}\n"
+        f'[[profile]]\nname = "x"\nabsence.after = "{after}"\n[[profile.check]]\n'
+        f'kind = "disk"\nevery = "{every}"\nconfirm = {confirm}\n'
+        f"thresholds.used_ratio.items = {{ {', '.join(items)} }}\n"
+        f"thresholds.free_bytes = {{ direction = 'below', warning = {below} }}\n"
     )
 
 
-@given(folders(), folders())
-def test_a_change_is_empty_exactly_when_nothing_differs(old: str, new: str) -> None:
-    with TemporaryDirectory() as name:
-        parent = Path(name)
-        before = load_inspection(folder(parent, "old", old)).for_asset("server", {})
-        after = load_inspection(folder(parent, "new", new)).for_asset("server", {})
-    same = [(orders.wire, orders.rules, orders.absence.after_s, orders.absence.expected) for orders in (before, after)]
-    assert bool(change(before, after)) is (same[0] != same[1])
+def test_a_change_is_empty_exactly_when_nothing_differs(tmp_path: Path) -> None:
+    """Every pair of folders that differ in one thing or two, in how it is written or in the order of patterns alone."""
+    texts = [
+        *(text_of(after=after, every=every) for after in ("1m", "60s", "2m") for every in ("60s", "90s", "1m")),
+        *(text_of(items=items) for count in (1, 2, 3) for items in permutations(ITEMS, count)),
+        *(text_of(confirm=confirm, below=below) for confirm, below in ((2, 1), (1, 2), (2, 2))),
+    ]
+    orders = [
+        load_inspection(folder(tmp_path, str(number), text)).for_asset("server", {})
+        for number, text in enumerate(texts)
+    ]
+    seen = set()
+    for before, after in product(orders, repeat=2):
+        same = [(one.wire, one.rules, one.absence.after_s, one.absence.expected) for one in (before, after)]
+        assert bool(change(before, after)) is (same[0] != same[1])
+        seen.add(same[0] == same[1])
+    assert seen == {True, False}
 
 
 def test_the_example_of_a_profile_fits_it(checkout: Path) -> None:
