@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import create_engine
 
 from gengfu_checks import standards
 from gengfu_collector.errors import NotFound
 from gengfu_collector.fleet.compliance import Machine, RuleState, as_json, machines, ratio_of, rules_json, word_of
 from gengfu_collector.fleet.inspection import load_inspection
+from gengfu_collector.store.database import Database
 
 STANDARD = standards.load("server")
 RULES = STANDARD.rules
@@ -78,10 +78,10 @@ def test_the_ratio_by_counting_weights_one_by_one(words: list[str]) -> None:
     assert ratio_of(machine("a", *words).states) == (kept / known if known else None)
 
 
-def test_a_standard_that_is_not_there_is_named_with_the_nearest() -> None:
+def test_a_standard_that_is_not_there_is_named_with_the_nearest(database: Database) -> None:
     inspection = load_inspection(None)
     with (
-        create_engine("sqlite://").connect() as connection,
+        database.read() as connection,
         pytest.raises(
             NotFound, match=r'unknown standard "servr" \(did you mean "server"\?\); allowed: office-terminal'
         ),
