@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from gengfu_agent.cli import main
 from gengfu_checks import standards
+from gengfu_checks.guide import files, words
 from gengfu_checks.standards.rules import (
     MAX_RULES,
     SYSTEMS,
@@ -178,7 +181,7 @@ HEAD = '[standard]\nid = "s"\ntitle = "T"\n\n'
         ),
         (HEAD + RULE + 'x = "', ":10: is not TOML"),
         (HEAD + RULE.replace("[[rule]]", "[[rules]]"), "unknown table 'rules'; allowed: standard, rule"),
-        (HEAD.replace("title", "titel") + RULE, r"\[standard\]: unknown key 'titel'"),
+        ("\n" + HEAD.replace("title", "titel") + RULE, ":2: unknown key 'titel'"),
         (RULE, r"has no \[standard\]"),
         (HEAD.replace("T", "\udcd6") + RULE, "save the file as UTF-8"),
     ],
@@ -189,6 +192,37 @@ def test_a_mistake_in_a_file_is_told_with_its_line(text: str, told: str, tmp_pat
     with pytest.raises(RuleError, match=f"^{file}.*{told}"):
         standards.load(str(file))
     assert main(["check", "baseline", "--set", f"standard={file}"]) == 2
+
+
+def test_every_mistake_has_its_chinese() -> None:
+    """As a reader sees it, behind the place where it stands; {} is for what is put into a sentence."""
+    folder = Path(standards.__file__).parent
+    calls = [node for file in folder.glob("*.py") for node in ast.walk(ast.parse(file.read_text("utf-8")))]
+    said = [
+        node.args[0]
+        for node in calls
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "RuleError"
+    ]
+    texts = [
+        "".join(str(getattr(part, "value", "")) if isinstance(part, ast.Constant) else "1" for part in parts)
+        for parts in (getattr(arg, "values", [arg]) for arg in said)
+    ]
+    assert len(texts) > 40
+    phrases = files.tables(files.COMMON)["phrases"]
+    forms = {text: (text, re.sub("^1:(1:)? ", "", text)) for text in texts if re.search("[a-z]", text)}
+    assert [text for text, told in forms.items() if not any(words.translated(phrases, form) for form in told)] == []
+
+
+def test_a_mistake_is_told_in_chinese(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
+    file = tmp_path / "own.toml"
+    file.write_text(HEAD + RULE.replace("path", "pth"))
+    assert main(["check", "baseline", "--set", f"standard={file}"]) == 2
+    told = capsys.readouterr().err
+    assert "own.toml 第 5 行：未知的项 'pth'；可用的有：id, kind" in told
+    assert '（是否应为 "path"？）' in told
 
 
 def test_built_in_standards_are_the_two(tmp_path: Path) -> None:

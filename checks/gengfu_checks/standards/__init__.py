@@ -31,6 +31,7 @@ MAX_FILE_BYTES = 1024 * 1024
 TABLES = ("standard", "rule", "profile", "exception")
 """What may stand in a file beside a standard; the rest is the collector's."""
 
+_HEAD = re.compile(r"^[ \t]*\[[ \t]*standard[ \t]*\]", re.MULTILINE)
 _RULE = re.compile(r"^[ \t]*\[\[[ \t]*rule[ \t]*\]\]", re.MULTILINE)
 _LINE_OF_ERROR = re.compile(r"at line (\d+)")
 
@@ -87,7 +88,9 @@ def _read_tables(path: Path, text: str, head: Mapping[str, object], tables: Sequ
     try:
         return read_standard(head, list(rules.values()))
     except RuleError as error:
-        raise RuleError(f"{path}: [standard]: {error}", error.key) from None
+        found = _HEAD.search(text)
+        line = text.count("\n", 0, found.start()) + 1 if found else 1
+        raise RuleError(f"{path}:{line}: {error}", error.key) from None
 
 
 def _text_of(path: Path) -> str:
