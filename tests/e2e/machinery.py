@@ -18,12 +18,14 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
 from held_ports import held_ports
 
+from gengfu_agent.status import Status, read_status
 from gengfu_collector.admin.client import SOCKET_FILE, ask
 from gengfu_collector.errors import CollectorError
 
@@ -244,6 +246,13 @@ class Agent(Program):
         self.state = state or folder / name
         program = list(launcher) or [str(BIN / "gengfu-agent")]
         super().__init__(name, folder, [*program, "run", "--state", str(self.state)], environment or {})
+        self._pid_before: int | None = None
+
+    def start(self) -> None:
+        """Start it; what another process has told in its state folder is not its own."""
+        before = read_status(self.state)
+        self._pid_before = before and before.pid
+        super().start()
 
     def enrol(self, port: int, token: str) -> subprocess.CompletedProcess[str]:
         """Try to enrol at this port of this machine."""
@@ -261,11 +270,13 @@ class Agent(Program):
         return found
 
     def status(self) -> dict[str, Any]:
-        """What `gengfu-agent status --json` says."""
-        done = run("gengfu-agent", "status", "--json", *self._state)
-        found: dict[str, Any] = json.loads(done.stdout)
-        assert done.returncode == (0 if found["running"] else 1), done.stderr
-        return found
+        """What `gengfu-agent status` would show of its present or last process, with no command for every look."""
+
+        def told() -> Status | None:
+            found = read_status(self.state)
+            return None if found is None or found.pid == self._pid_before else found
+
+        return asdict(until(told, f"{self.name} tells its status"))
 
     def is_connected(self, collector: Collector) -> bool:
         """Whether the collector has a stream of this agent, which must not have ended."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from machinery import Site, until
+from machinery import Site, quick_agent, until
 
 
 def test_what_an_agent_says_last_is_acknowledged(site: Site) -> None:
     collector = site.collector(inspection='[[profile]]\nname = "t"\n[[profile.check]]\nkind = "uptime"\nevery = "1s"\n')
     collector.start()
-    agent = site.agent()
+    agent = site.agent(launcher=quick_agent())
     agent.join(collector)
     for _ in range(3):
         agent.start()

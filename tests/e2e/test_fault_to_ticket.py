@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from typing import Any
 
 import pytest
-from machinery import Agent, Collector, Service, Site, constants, profile_of_service, quiet_profile, until
+from machinery import (
+    Agent,
+    Collector,
+    Service,
+    Site,
+    constants,
+    profile_of_service,
+    quick_agent,
+    quiet_profile,
+    run,
+    until,
+)
 
 
 def a_watched_service(site: Site, **options: Any) -> tuple[Collector, Agent, Service]:
     service = site.service()
     collector = site.collector(inspection=profile_of_service(service.mark), **options)
     collector.start()
-    agent = site.agent()
+    agent = site.agent(launcher=quick_agent())
     agent.join(collector)
     agent.start()
     until(lambda: "ok" in statuses(collector, agent), "the service is seen to run")
@@ -67,7 +79,10 @@ def test_series_of_a_silent_agent_disappear_instead_of_lying(site: Site) -> None
 
 def test_status_of_a_running_agent_and_of_one_that_has_ended(site: Site) -> None:
     _, agent, _ = a_watched_service(site)
-    told = until(lambda: (status := agent.status())["last_acknowledged_at"] and status, "the agent tells its status")
+    until(lambda: agent.status()["last_acknowledged_at"], "the agent tells its status")
+    shown = run("gengfu-agent", "status", "--json", "--state", str(agent.state))
+    assert shown.returncode == 0, shown.stderr
+    told = json.loads(shown.stdout)
     assert told["running"]
     assert told["pid"] == agent.pid
     assert told["agent_id"] == agent.identity["agent_id"]
@@ -78,7 +93,9 @@ def test_status_of_a_running_agent_and_of_one_that_has_ended(site: Site) -> None
     assert told["cpu_s"] > 0
     assert told["memory_bytes"] > 2**20
     assert agent.stop() == 0
-    ended = agent.status()
+    shown = run("gengfu-agent", "status", "--json", "--state", str(agent.state))
+    assert shown.returncode == 1, shown.stderr
+    ended = json.loads(shown.stdout)
     assert not ended["running"]
     assert ended["spool_reports"] == 0
 
