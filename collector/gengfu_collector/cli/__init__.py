@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from typer import TyperException
 
 PROGRAM = "gengfu-collector"
+_PLACED = re.compile(r"(.*?\.toml(?::\d+)?: )?(.*)")
 OWN_PACKAGES = ("gengfu_", "gengfu.")
 
 
@@ -39,13 +41,23 @@ def main() -> None:
     try:
         sys.exit(app(prog_name=PROGRAM, standalone_mode=False))
     except CollectorError as error:
-        _say(f"{PROGRAM}: {' '.join(str(error).splitlines())}")
+        _say(f"{PROGRAM}: {told(' '.join(str(error).splitlines()))}")
         sys.exit(error.exit_code)
     except typer.TyperException as error:
         _say(_wrong_use(error))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def told(error: str) -> str:
+    """An error in the reader's language, as far as the guide has words for it, behind its `FILE:LINE`."""
+    from gengfu_checks.guide import files, words
+    from gengfu_collector.cli.show import in_chinese
+
+    place, message = _PLACED.fullmatch(error).groups("")  # type: ignore[union-attr]
+    chinese = words.translated(files.tables(files.COMMON)["phrases"], message) if in_chinese() else None
+    return f"{place}{chinese or message}"
 
 
 def _say(text: str) -> None:

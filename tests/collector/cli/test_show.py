@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from rich.cells import cell_len
 
-from gengfu_collector.cli import show
+from gengfu_collector.cli import show, told
 
 TICKET = {"state": "open", "severity": "critical", "category": "software", "asset": "open", "solution": None}
 
@@ -46,3 +46,27 @@ def test_padding_counts_columns_of_a_terminal(text: str) -> None:
     shown = show.padded(text, 12)
     assert shown.rstrip() == text
     assert cell_len(shown) == max(12, cell_len(text))
+
+
+@pytest.mark.parametrize(
+    ("error", "chinese"),
+    [
+        (
+            "/x/s.toml:6: version: 'new' is no version: it has no digit",
+            "/x/s.toml:6: version：'new' 不是版本号：其中没有数字",
+        ),
+        (
+            '/x/s.toml:6: unknown rule of standard server "a" (did you mean "b"?); allowed: b',
+            '/x/s.toml:6: 标准 server 中没有规则 "a"（是否应为 "b"？）；可用的有：b',
+        ),
+        ("/x/s.toml:6: something else", "/x/s.toml:6: something else"),
+        ("there is no asset 'a.toml'", "there is no asset 'a.toml'"),
+    ],
+)
+def test_errors_in_files_keep_their_place_in_every_language(
+    error: str, chinese: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LC_ALL", "C")
+    assert told(error) == error
+    monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
+    assert told(error) == chinese
