@@ -107,6 +107,7 @@ def changes(collector: Collector) -> list[tuple[str, str, str]]:
     ]
 
 
+@pytest.mark.timeout(240)
 def test_packages_come_and_go_through_kills_of_both_sides(site: Site, dpkg: Dpkg) -> None:
     dpkg.install("gengfu-one", "1.0")
     dpkg.install("gengfu-two", "1.0")
