@@ -140,7 +140,6 @@ def _create_engine(url: Any) -> Engine:
             "journal_mode=WAL",
             "synchronous=FULL",
             "foreign_keys=ON",
-            "cache_size=-8192",
             "wal_autocheckpoint=4000",
             "journal_size_limit=67108864",
         ):
