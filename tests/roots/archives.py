@@ -78,6 +78,14 @@ def own_archives() -> Archives:
     return Archives(*(found[label] for label in DEBIAN_LABELS))
 
 
+def own_leniency() -> list[str]:
+    """What this machine's apt lets pass of an old copy of an archive, as options for the apt of a root."""
+    name = "Acquire::Check-Valid-Until"
+    argv = ["/usr/bin/apt-config", "dump", "--format", "%v", name]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=TIMEOUT_S)
+    return ["-o", f"{name}={done.stdout}"] if done.stdout else []
+
+
 def has(uri: str, suite: str) -> bool:
     """Whether an archive has this suite."""
     request = urllib.request.Request(f"{uri}dists/{suite}/InRelease", method="HEAD")

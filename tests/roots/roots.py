@@ -89,7 +89,8 @@ class Run:
         self.pythons[name] = release.python
         if keys_are_needed:
             release.fetch_ubuntu_keys(self._keyring)
-        self.outcomes += play(release, self._checks, self._states(name), say)
+        for outcome in play(release, self._checks, self._states(name), say):
+            self.outcomes.append(outcome)
 
     def _machine(self, folder: Path) -> None:
         system = System(machine.RELEASE, self._archives)

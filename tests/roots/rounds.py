@@ -6,13 +6,13 @@ import re
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
-from archives import NotPossible, System
+from archives import NotPossible, System, own_leniency
 from kit import OLDEST, give, kit, python_of
 from looks import Answer, Look, Planned, look, wrong_with, wrong_with_inventory, wrong_with_updates
 from root import PROGRAM_TIMEOUT_S, Root, build, layered
@@ -78,7 +78,7 @@ class Release:
 
     def _fetch(self, root: Root) -> None:
         root.file("/etc/apt/sources.list").write_text(self._system.sources)
-        root.must("/usr/bin/apt-get", "-qq", "update")
+        root.must("/usr/bin/apt-get", "-qq", *own_leniency(), "update")
 
     @staticmethod
     def _install(root: Root) -> None:
@@ -111,16 +111,14 @@ class Release:
         return outcome
 
 
-def play(release: Release, checks: Sequence[Planned], states: Sequence[State], say: Say) -> list[Outcome]:
-    """These states, one after the other."""
-    outcomes = []
+def play(release: Release, checks: Sequence[Planned], states: Sequence[State], say: Say) -> Iterator[Outcome]:
+    """Yield what came of these states, one after the other."""
     for number, state in enumerate(states):
         outcome = release.play(number, state, checks)
         say(row(outcome))
         for complaint in outcome.complaints:
             say(f"    COMPLAINT {complaint}")
-        outcomes.append(outcome)
-    return outcomes
+        yield outcome
 
 
 def row(outcome: Outcome) -> str:

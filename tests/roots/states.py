@@ -60,6 +60,7 @@ EVERYWHERE = {
     "os_service:check.not_usable": "systemd does not run in a root",
     "gateway_latency:check.needs_rights": "without the program ping",
     "firewall:check.program_failed": "others' rules are in the kernel, and the root has no program that reads them",
+    "os_release.no_date": "a release in the making has no end of support yet",
     "os_release.ends_soon": "a server's ticket half a year ahead, a terminal's a quarter",
 }
 LOST = {"updates": ("check.program_failed",)}
