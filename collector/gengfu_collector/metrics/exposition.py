@@ -28,7 +28,6 @@ from gengfu_collector.metrics.layout import (
     build_form,
     form_key,
     is_too_large,
-    layout_key,
 )
 from gengfu_collector.metrics.own import LabelledCounter
 from gengfu_collector.metrics.text import FamilyText, FamilyType, label_name, label_text, sample
@@ -154,10 +153,11 @@ class Exposition:
         kept.version = run.version
 
     def _take_layout(self, shape: Shape) -> Layout:
-        key = layout_key(shape)
+        form = self._form(shape)
+        key = form.key(shape)
         layout, users = self._layouts.get(key, (None, 0))
         if layout is None:
-            layout = self._form(shape).layout(key, shape)
+            layout = form.layout(key, shape)
             for family in layout.families:
                 family.users += 1
         self._layouts[key] = (layout, users + 1)

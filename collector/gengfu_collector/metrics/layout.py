@@ -55,6 +55,10 @@ class Form:
     _pieces: Sequence[str]
     _names: Callable[[Sequence[str]], Any]
 
+    def key(self, shape: Shape) -> LayoutKey:
+        """Shapes of this form with equal keys have equal layouts: facts and breaches are not shown."""
+        return shape.check, shape.target, self, *[part.item for part in shape.findings]
+
     def layout(self, key: LayoutKey, shape: Shape) -> Layout:
         """The layout of a shape with this form, and its key."""
         pieces = [*self._pieces]
@@ -83,14 +87,9 @@ class Layout:
         return lines.encode().split(_FAMILY_END.encode())
 
 
-def layout_key(shape: Shape) -> LayoutKey:
-    """Shapes with equal keys have equal layouts: facts and breaches are not shown."""
-    # Made of plain values alone, which the garbage collector need not follow.
-    return shape.check, shape.target, tuple([part.item for part in shape.findings]), form_key(shape)
-
-
 def form_key(shape: Shape) -> LayoutKey:
     """Shapes with equal keys have the same form."""
+    # Made of plain values alone, which the garbage collector need not follow.
     findings = tuple([(int(part.status), part.code, part.metrics) for part in shape.findings])
     counters = tuple([name for name, kind in shape.metric_types.items() if kind is MetricType.COUNTER])
     return shape.kind, findings, counters
