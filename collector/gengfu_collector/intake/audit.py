@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Table, delete, func, select, update
+from sqlalchemy import Connection, Table, bindparam, delete, func, select, update
 
 from gengfu_collector.store.schema import agent, asset, gap, ledger, rejected_report, report, shape
 
@@ -112,7 +112,8 @@ def prune(connection: Connection, older_than_ms: int) -> int:
             .where(ledger.c.agent_id == agent_id, ledger.c.epoch == epoch)
             .values(pruned=ledger.c.pruned + count)
         )
-    connection.execute(delete(report).where(report.c.id.in_([row.id for row in batch])))
+    # One by one: a list in the statement would make another statement of every length, each kept prepared.
+    connection.execute(delete(report).where(report.c.id == bindparam("key_id")), [{"key_id": row.id} for row in batch])
     return len(batch)
 
 
