@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from operator import itemgetter
 from typing import Any
 
@@ -143,9 +143,14 @@ def _verdict(part: FindingShape, labels: str) -> list[tuple[str, str]]:
     return lines
 
 
+@lru_cache(maxsize=1_024)
+def _before(check: str) -> str:
+    return f"{_ASSET},{label_text({'check': check})}".replace("%", "%%")
+
+
 def _labels(shape: Shape) -> list[str]:
     """The labels of every finding, and at the end those of the run."""
-    before = f"{_ASSET},{label_text({'check': shape.check})}".replace("%", "%%")
+    before = _before(shape.check)
     after = f",{label_text({'target': shape.target})}".replace("%", "%%") if shape.target else ""
     items = [f',item="{escape_label_value(part.item)}"' if part.item else "" for part in shape.findings]
     return [f"{before}{item.replace('%', '%%')}{after}" for item in (*items, "")]
