@@ -139,7 +139,7 @@ def main() -> None:
 
 def _play(demo: Demo, until_resolved: bool) -> None:
     begun_s = time.monotonic()
-    say("starting a collector and an agent on this machine 正在启动采集中心和代理")
+    say("starting a collector and an agent on this machine 正在启动采集器和代理")
     ports = _start_collector(demo)
     demo.start_service()
     token = demo.run("gengfu-collector", "token", "create", "--class", "server", "--data", str(demo.data))
@@ -206,7 +206,7 @@ def _where_to_look(demo: Demo, http_port: int, took_s: float) -> None:
 """,
         flush=True,
     )
-    say("tickets as the collector tells them 采集中心报告的工单:")
+    say("tickets as the collector tells them 采集器报告的工单:")
 
 
 def _free_or_any(port: int) -> int:

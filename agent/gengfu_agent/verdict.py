@@ -57,7 +57,7 @@ def unknown_of(error: BaseException) -> Unknown:
         case PermissionError():
             return Unknown(CHECK_NEEDS_RIGHTS, {"target": str(error.filename or "")})
         case FileNotFoundError() if str(error.filename).startswith(_OF_THE_KERNEL):
-            return Unknown(CHECK_NOT_USABLE, {"reason": f"{error.filename}: -"})
+            return Unknown(CHECK_NOT_USABLE, {"reason": f"{error.filename} is missing"})
     return Unknown(CHECK_CRASHED, {"error": text, "where": _where(error)})
 
 

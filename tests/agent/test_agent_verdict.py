@@ -70,7 +70,7 @@ def test_what_no_threshold_may_judge_is_not_judged() -> None:
         (SettingError("wrong"), "check.refused", {"reason": "wrong"}),
         (CheckError("on purpose"), "check.crashed", {"error": "on purpose"}),
         (PermissionError(13, "denied", "/proc/1/io"), "check.needs_rights", {"target": "/proc/1/io"}),
-        (FileNotFoundError(2, "gone", "/proc/stat"), "check.not_usable", {"reason": "/proc/stat: -"}),
+        (FileNotFoundError(2, "gone", "/proc/stat"), "check.not_usable", {"reason": "/proc/stat is missing"}),
         (FileNotFoundError(2, "gone", "/etc/x"), "check.crashed", {}),
         (SystemExit(3), "check.crashed", {"error": "SystemExit: 3"}),
         (MemoryError(), "check.crashed", {"error": "MemoryError"}),

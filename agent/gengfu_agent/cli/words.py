@@ -59,7 +59,7 @@ _WORDS = {
     "cpu": ("CPU {}", "CPU {}"),
     "a_minute": ("{} a minute", "每分钟 {}"),
     "threads": ("{} threads", "{} 个线程"),
-    "programs": ("programs run", "调用的程序"),
+    "programs": ("programs found", "找到的程序"),
     "clock": ("clock", "时钟"),
     "clock_off": ("{} against the collector", "与采集器相差 {}"),
     "certificate": ("certificate", "证书"),

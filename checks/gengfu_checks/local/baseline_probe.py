@@ -238,7 +238,7 @@ def _sysctl(key: str, system: str) -> Setting:
         except OSError as error:
             raise _not_usable(f"{path}: {error.strerror}") from error
         if text is None and not PROC_SYS.is_dir():
-            raise _not_usable(f"{PROC_SYS}: -")
+            raise _not_usable(f"{PROC_SYS} is missing")
         return Setting(None) if text is None else Setting(" ".join(text.split()), _is_private(path))
     program = find_program("sysctl") or "/usr/sbin/sysctl"
     output = run_program([program, "-n", key], PROGRAM_TIMEOUT_S, MAX_OUTPUT_BYTES)

@@ -39,7 +39,7 @@ def read_integer(path: Path) -> int | None:
 def require_sys() -> None:
     """Raise CannotMeasure (`check.not_usable`) where /sys is hidden: what is not there then says nothing."""
     if not (SYS / "class").is_dir():
-        raise CannotMeasure(CHECK_NOT_USABLE, {"reason": f"{SYS}: -"})
+        raise CannotMeasure(CHECK_NOT_USABLE, {"reason": f"{SYS} is missing"})
 
 
 def entries(folder: Path, prefix: str = "") -> list[Path]:

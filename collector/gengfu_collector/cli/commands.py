@@ -54,7 +54,7 @@ def run(
     inspection: Annotated[Path | None, typer.Option(metavar="DIR", help="Inspection folder · 巡检配置目录")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error")] = None,
 ) -> None:
-    """Run the collector until it is stopped · 运行采集中心"""
+    """Run the collector until it is stopped · 运行采集器"""
     from gengfu_collector.app.collector import serve
     from gengfu_collector.config import INSPECTION_FOLDER, CommandLine
     from gengfu_collector.logs import configure_logging
