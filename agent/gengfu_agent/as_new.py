@@ -35,7 +35,7 @@ _NEW_FILES = (CREDENTIALS_FILE, ROOTS_FILE, BINDING_KEY_FILE, AGENT_FILE)
 """The last one makes the folder an enrolled one."""
 
 
-def enrol_as_new(collector: str, token: str, state: Path, clock: Clock | None = None) -> Enrolled:
+async def enrol_as_new(collector: str, token: str, state: Path, clock: Clock | None = None) -> Enrolled:
     """Enrol this machine as one of its own; its state folder need not be one of another machine.
 
     Raises what `enrol` raises, and AlreadyRunning, IdentityDamaged.
@@ -46,7 +46,7 @@ def enrol_as_new(collector: str, token: str, state: Path, clock: Clock | None = 
         with only_one(state):
             if not fresh.is_enrolled():
                 former = Former(identity.agent().agent_id, _session(state, clock)) if identity.is_enrolled() else None
-                enrol(collector, token, fresh.folder, clock, former)
+                await enrol(collector, token, fresh.folder, clock, former)
             agent = fresh.agent()
             _take_place(state, fresh.folder)
     except AlreadyRunning:

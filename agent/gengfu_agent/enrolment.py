@@ -81,7 +81,7 @@ class Authority:
     wall_clock_s: float
 
 
-def enrol(
+async def enrol(
     collector: str, token: str, state: Path, clock: Clock | None = None, former: Former | None = None
 ) -> Enrolled:
     """Make this machine an agent of the collector whose enrolment listener is at `collector` (HOST[:PORT]).
@@ -101,7 +101,7 @@ def enrol(
             "to enrol it anew, as a machine of its own, stop the agent and add --as-new"
         )
     make_private_folder(state)
-    return asyncio.run(_enrol(address, parsed, identity, clock or SystemClock(), former))
+    return await _enrol(address, parsed, identity, clock or SystemClock(), former)
 
 
 async def _enrol(address: str, token: Token, identity: Identity, clock: Clock, former: Former | None) -> Enrolled:

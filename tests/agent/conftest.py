@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+from fake_collector import FakeCollector
+from held_ports import held_ports
 
 from gengfu_agent.spool import Spool
 
@@ -24,3 +26,13 @@ def close_spools(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     for spool in opened:
         spool.close()
+
+
+@pytest.fixture
+async def collector() -> AsyncIterator[FakeCollector]:
+    """A collector that runs; a test may stop it, and start it again on the same ports."""
+    fake = FakeCollector()
+    with held_ports(2) as (fake.enrol_port, fake.stream_port):
+        await fake.start()
+        yield fake
+        await fake.stop()

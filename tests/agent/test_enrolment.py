@@ -7,7 +7,6 @@ import json
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import grpc
@@ -33,16 +32,8 @@ from gengfu_agent.identity import Identity
 from gengfu_proto.token import format_token, secret_text
 
 
-@pytest.fixture
-async def collector() -> AsyncIterator[FakeCollector]:
-    fake = FakeCollector()
-    await fake.start()
-    yield fake
-    await fake.stop()
-
-
 async def enrol_at(collector: FakeCollector, state: Path, token: str | None = None) -> Enrolled:
-    return await asyncio.to_thread(enrol, collector.enrol_address, token or collector.authority.token, state)
+    return await enrol(collector.enrol_address, token or collector.authority.token, state)
 
 
 async def test_enrolment_lays_down_an_identity_that_belongs_together(collector: FakeCollector, tmp_path: Path) -> None:
@@ -130,7 +121,7 @@ async def test_an_enrolled_machine_is_not_enrolled_again(collector: FakeCollecto
 
 async def test_nobody_there(held_port: int, tmp_path: Path) -> None:
     with pytest.raises(Unreachable, match="refused") as caught:
-        await asyncio.to_thread(enrol, f"127.0.0.1:{held_port}", Authority().token, tmp_path)
+        await enrol(f"127.0.0.1:{held_port}", Authority().token, tmp_path)
     assert caught.value.exit_code == 3
 
 
@@ -158,13 +149,13 @@ async def test_something_that_does_not_speak_tls(tmp_path: Path) -> None:
     server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     with pytest.raises(BrokenProtocol, match="does not speak TLS"):
-        await asyncio.to_thread(enrol, f"127.0.0.1:{port}", Authority().token, tmp_path)
+        await enrol(f"127.0.0.1:{port}", Authority().token, tmp_path)
     server.close()
 
 
 async def test_the_port_of_the_stream_is_not_the_one_for_enrolment(collector: FakeCollector, tmp_path: Path) -> None:
     with pytest.raises(Unreachable, match=r"port for streams.*give the port for enrolment, 8422 by default"):
-        await asyncio.to_thread(enrol, f"127.0.0.1:{collector.stream_port}", collector.authority.token, tmp_path)
+        await enrol(f"127.0.0.1:{collector.stream_port}", collector.authority.token, tmp_path)
 
 
 @pytest.mark.parametrize(("validity", "words"), [((-60.0, 30.0), "has expired"), ((30.0, 30.0), "is not yet valid")])
@@ -185,9 +176,9 @@ async def test_a_clock_that_is_a_little_wrong_is_measured(collector: FakeCollect
 @pytest.mark.parametrize(
     ("address", "token"), [("", "x"), ("host:port", "x"), ("host:70000", "x"), ("127.0.0.1:1", "gengfu1.x.y.z")]
 )
-def test_wrong_use(address: str, token: str, tmp_path: Path) -> None:
+async def test_wrong_use(address: str, token: str, tmp_path: Path) -> None:
     with pytest.raises(WrongUse) as caught:
-        enrol(address, token, tmp_path / "new")
+        await enrol(address, token, tmp_path / "new")
     assert caught.value.exit_code == 2
     assert not (tmp_path / "new").exists()
 

@@ -25,11 +25,14 @@ from trace_reading import AGENT, CALLS, Call, calls_in
 
 from gengfu_agent.budget import BURST_CPU_S, SHARE
 from gengfu_checks import registry
+from gengfu_checks.local.programs import MAX_AT_ONCE
 
 OWN_PROGRAMS = frozenset({"python", "python3", "python3.11", "python3.12", "python3.13", "gengfu-agent"})
-MOST_MIB = 160
+MOST_MIB = 64
+MOST_PROGRAMS_MIB = 512
 MOST_THREADS = 64
 MOST_FILES = 128
+MOST_PROGRAMS = 2 * MAX_AT_ONCE
 LASTS_S = 4.0
 
 
@@ -39,6 +42,14 @@ async def fake() -> AsyncIterator[FakeCollector]:
     await made.start()
     yield made
     await made.stop()
+
+
+def taken_by(process: psutil.Process) -> tuple[float, int, int]:
+    """MiB of its own, threads and open files of a process; nothing when it is gone."""
+    try:
+        return process.memory_full_info().uss / 2**20, process.num_threads(), process.num_fds()
+    except psutil.Error:
+        return 0.0, 0, 0
 
 
 class Watched:
@@ -59,7 +70,8 @@ class Watched:
                 start_new_session=True,
             )
         self._strace = psutil.Process(self._process.pid)
-        self.most_mib = self.most_threads = self.most_files = 0.0
+        self.most_mib = self.most_programs_mib = self.most_threads = self.most_files = 0.0
+        self.most_programs = 0
         self.began_s = time.monotonic()
 
     @property
@@ -67,17 +79,14 @@ class Watched:
         return self._process.poll() is None
 
     def look(self) -> None:
-        """Note what it takes now."""
-        mib = threads = files = 0.0
-        for process in self._strace.children(recursive=True):
-            try:
-                mib += process.memory_full_info().uss / 2**20
-                threads += process.num_threads()
-                files += process.num_fds()
-            except psutil.Error:
-                continue
-        self.most_mib, self.most_threads = max(self.most_mib, mib), max(self.most_threads, threads)
-        self.most_files = max(self.most_files, files)
+        """Note what it takes now, and what the programs take that it runs: some read all packages of the system."""
+        for agent in self._strace.children():
+            taken = [taken_by(agent), *map(taken_by, programs := agent.children(recursive=True))]
+            self.most_mib = max(self.most_mib, taken[0][0])
+            self.most_programs_mib = max(self.most_programs_mib, sum(mib for mib, _, _ in taken[1:]))
+            self.most_threads = max(self.most_threads, sum(threads for _, threads, _ in taken))
+            self.most_files = max(self.most_files, sum(files for _, _, files in taken))
+            self.most_programs = max(self.most_programs, len(programs))
 
     def cpu_s(self) -> float:
         """Processor time of the agent and of what it has waited for."""
@@ -162,11 +171,11 @@ async def test_nothing_runs_and_nothing_is_written_but_what_is_the_agent_s_own(
     after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if watched.state not in path.parents}
     changed = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
     assert changed <= {watched.trace, watched.log, watched.state, *(p for p in changed if watched.state in p.parents)}
-    assert (watched.most_mib < MOST_MIB, watched.most_threads < MOST_THREADS, watched.most_files < MOST_FILES) == (
-        True,
-        True,
-        True,
-    ), (watched.most_mib, watched.most_threads, watched.most_files)
+    assert watched.most_mib < MOST_MIB
+    assert watched.most_programs_mib < MOST_PROGRAMS_MIB
+    assert watched.most_threads < MOST_THREADS
+    assert watched.most_files < MOST_FILES
+    assert watched.most_programs <= MOST_PROGRAMS
     assert cpu_s < BURST_CPU_S + SHARE * wall_s + 10
     assert "Traceback" not in watched.log.read_text()
 

@@ -47,6 +47,8 @@ def dispatch(arguments: Sequence[str]) -> int:
 
 
 def _enrol(parsed: argparse.Namespace) -> int:
+    import asyncio
+
     from gengfu_agent import process
 
     process.prepare()
@@ -56,7 +58,7 @@ def _enrol(parsed: argparse.Namespace) -> int:
     else:
         from gengfu_agent.enrolment import enrol
     try:
-        enrolled = enrol(parsed.collector, parsed.token, parsed.state)
+        enrolled = asyncio.run(enrol(parsed.collector, parsed.token, parsed.state))
     except OSError as error:  # of the network they are UplinkErrors by now
         raise AgentError(
             f"the state folder {parsed.state} cannot be written ({error.strerror or error}): make room there or give "

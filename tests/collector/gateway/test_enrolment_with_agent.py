@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +46,7 @@ class Collector:
         ).result(20)
 
     async def enrol(self, token: str, state: Path) -> Identity:
-        await asyncio.to_thread(agent_side.enrol, self.address, token, state)
+        await agent_side.enrol(self.address, token, state)
         return Identity(state)
 
 
