@@ -54,6 +54,7 @@ def test_cleaning_keeps_what_prints_in_order(text: str) -> None:
         ("a[ b {x} {y}][ c {x}]", {"x": 1}, "a c 1"),
         ("{x:bytes}", {"x": "many"}, "many"),
         ("{x:or_nothing} {y:or_nothing} {z}", {"x": "-", "y": "a-b", "z": "-"}, "none a-b -"),
+        ("{x:or_nothing}", {"x": "- (no)"}, "not set (default no)"),
         ("{x}", {"x": True}, "yes"),
         ("{x}", {"x": "{y} [z]", "y": 1}, "{y} [z]"),
         ("{x:percent}", {"x": math.nan}, "?"),

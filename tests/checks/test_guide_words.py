@@ -17,7 +17,7 @@ import gengfu_checks
 from gengfu_agent.self_check import METRICS as OF_THE_AGENT
 from gengfu_checks import guide, registry
 from gengfu_checks.guide import files, words
-from gengfu_checks.guide.text import FORMATS
+from gengfu_checks.guide.text import FORMATS, TEXT_FORMATS
 
 METRICS = {name: {metric.name for metric in registry.load(name).metrics} for name in registry.BUILT_IN} | {
     "agent": {metric.name for metric in OF_THE_AGENT}
@@ -112,7 +112,7 @@ def test_words_are_whole_and_in_their_language(name: str) -> None:
         assert {"zh", "en"} <= set(word) <= {"zh", "en", "format", "phrases", "values"}, word
         assert CHINESE.search(word["zh"]) or word["zh"] in SAME_IN_CHINESE, word
         assert not CHINESE.search(word["en"]), word
-        assert word.get("format", "number") in FORMATS, word
+        assert word.get("format", "number") in {*FORMATS, *TEXT_FORMATS}, word
     for english, chinese in [*tables.get("phrases", {}).items()] + [
         pair for word in listed for pair in word.get("values", {}).items()
     ]:

@@ -22,6 +22,7 @@ PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)(?::([a-z_]+))?\}")
 _PART = re.compile(r"\[([^\[\]]*)\]|([^\[\]]+)")
 _YES_NO = {"zh": ("否", "是"), "en": ("no", "yes")}
 _NOTHING_THERE = {"zh": "无", "en": "none"}
+_NOT_SET = {"zh": "未设置（默认 {}）", "en": "not set (default {})"}
 _DECIMAL_UNITS = ("", "k", "M", "G", "T")
 _BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _DURATION_UNITS = (("d", " 天", 86400), ("h", " 小时", 3600), ("min", " 分钟", 60), ("s", " 秒", 1))
@@ -116,9 +117,9 @@ FORMATS: Mapping[str, Callable[[float, str], str]] = {
 bits: the speed of a line) per second, of hertz, of degrees Celsius, of dBm, of rotations per minute.
 """
 TEXT_FORMATS: Mapping[str, Callable[[str, str], str]] = {
-    "or_nothing": lambda value, language: _NOTHING_THERE[language] if value == "-" else value,
+    "or_nothing": lambda value, language: _or_nothing(value, language),
 }
-"""By name: of a text for which `-` stands for nothing."""
+"""By name: of a text for which `-` stands for nothing, and `- (no)` for nothing set, which means no."""
 
 
 @functools.cache
@@ -145,6 +146,14 @@ def _shown(value: object, format_name: str, language: str) -> str:
         return _YES_NO[language][value]
     finite = _finite(value)
     return "" if finite is None else FORMATS.get(format_name, number)(finite, language)
+
+
+def _or_nothing(value: str, language: str) -> str:
+    if value == "-":
+        return _NOTHING_THERE[language]
+    if value.startswith("- (") and value.endswith(")"):
+        return _NOT_SET[language].format(value[3:-1])
+    return value
 
 
 def _as_it_is(value: str, _language: str) -> str:

@@ -51,7 +51,7 @@ _MAX_CACHED = 2000
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A name in both languages. `format` is one of `text.FORMATS`, "" for none; `values` Chinese by English."""
+    """A name in both languages. `format` is one of `text.FORMATS` or `text.TEXT_FORMATS`, "" for none; `values` Chinese by English."""
 
     zh: str
     en: str
