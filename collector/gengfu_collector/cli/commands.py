@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from gengfu_collector import __version__
-from gengfu_collector.cli import show
+from gengfu_collector.cli import PROGRAM, show
 from gengfu_collector.cli.common import Data, Json, group, listing
 from gengfu_collector.cli.compliance import compliance
 from gengfu_collector.cli.fleet import agent_app, asset_app, token_app
@@ -43,6 +43,21 @@ for name, commands in {
 }.items():
     app.add_typer(commands, name=name)
 app.command()(compliance)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"{PROGRAM} {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version · 版本")
+    ] = False,
+) -> None:
+    """Stands before every command."""
 
 
 @app.command()

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from cli_rig import FIRST, MARKUP, SECOND, CommandLine, Running, collector, fill
 
+from gengfu_collector import __version__
+
 TICKET = {
     "number",
     "state",
@@ -271,3 +273,4 @@ def test_the_program_and_the_module_are_one(tmp_path: Path) -> None:
     done = subprocess.run([program, "status", "--data", tmp_path / "none"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert done.stderr.startswith("gengfu-collector: there is no data folder")
+    assert subprocess.check_output([program, "--version"], text=True) == f"gengfu-collector {__version__}\n"
