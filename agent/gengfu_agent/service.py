@@ -157,7 +157,7 @@ class _Service:
             clock=self._clock,
             machine=about,
             on_plan=self._take_plan,
-            plan_version=lambda: self._plan.version,
+            present_plan=lambda: PlanAnswer(self._plan.version, self._refused),
             random=_random,
             on_change=self._changed.set,
             on_inventory_request=self._inventory.ask_full,

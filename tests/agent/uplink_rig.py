@@ -82,7 +82,7 @@ class Rig:
             clock=self.clock,
             machine=Machine("boot-1", "machine-1", "pc-1", "linux-x86_64", ["cpu"]),
             on_plan=on_plan,
-            plan_version=lambda: "plan-0",
+            present_plan=lambda: PlanAnswer("plan-0"),
             random=lambda: self.random,
             timing=self.timing,
             connecting=waits,

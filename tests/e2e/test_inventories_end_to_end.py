@@ -165,6 +165,10 @@ def test_packages_come_and_go_through_kills_of_both_sides(site: Site, dpkg: Dpkg
     agent.kill()
     until(lambda: not agent_is_connected(collector), "the collector notices")
     assert "not connected" in collector.command_line("inventory", "refresh", asset).stderr
+    (agent.state / "agent.toml").write_text('deny = ["inventory"]\n')
+    agent.start()
+    refuses = "refuses: agent.toml on that machine forbids"
+    until(lambda: refuses in collector.command_line("inventory", "refresh", asset).stderr, "its own file counts")
 
 
 def agent_is_connected(collector: Collector) -> bool:

@@ -43,6 +43,7 @@ class Parts:
     timing: Timing
     certificate: CertificateKeeper
     on_plan: Callable[[bytes], Awaitable[PlanAnswer]]
+    present_plan: Callable[[], PlanAnswer]
     present: Present
     on_inventory_request: Callable[[], None] = lambda: None
     sent: set[Key] = field(default_factory=set)
@@ -291,7 +292,10 @@ class Conversation:
                 return  # of a later version
 
     async def _follow_plans(self) -> None:
-        """Put plans into effect, the last one of several."""
+        """Put plans into effect, the last one of several; every stream hears what is refused of the present one."""
+        present = self._parts.present_plan()
+        if present.refused:
+            await self._stream.send(plan_applied=applied_of(present))
         while True:
             await self._plan_came.wait()
             self._plan_came.clear()

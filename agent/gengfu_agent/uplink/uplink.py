@@ -66,8 +66,9 @@ class Link:
 class Uplink:
     """Lives on the event loop. `run` goes on until `stop`; nothing that a collector or a network does ends it.
 
-    `on_plan` gets the bytes of a plan and puts it into effect; it must not raise. `plan_version` names the present one.
-    `on_change` is called when `link` has changed, `on_inventory_request` when the collector lacks the inventory.
+    `on_plan` gets the bytes of a plan and puts it into effect; it must not raise. `present_plan` tells of the one in
+    effect. `on_change` is called when `link` has changed, `on_inventory_request` when the collector lacks the
+    inventory.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Uplink:
         clock: Clock,
         machine: Machine,
         on_plan: Callable[[bytes], Awaitable[PlanAnswer]],
-        plan_version: Callable[[], str],
+        present_plan: Callable[[], PlanAnswer],
         random: Callable[[], float],
         on_change: Callable[[], None] = lambda: None,
         on_inventory_request: Callable[[], None] = lambda: None,
@@ -90,7 +91,6 @@ class Uplink:
         self._spool = spool
         self._clock = clock
         self._machine = machine
-        self._plan_version = plan_version
         self._random = random
         self._on_change = on_change
         self._timing = timing or Timing()
@@ -98,7 +98,9 @@ class Uplink:
         self._refused = refused
         self._certificate = CertificateKeeper(identity, clock, random)
         self._present = Present(self._timing.fresh_ms)
-        self._parts = Parts(spool, clock, self._timing, self._certificate, on_plan, self._present, on_inventory_request)
+        self._parts = Parts(
+            spool, clock, self._timing, self._certificate, on_plan, present_plan, self._present, on_inventory_request
+        )
         self._stopping = asyncio.Event()
         self._conversation: Conversation | None = None
         self._failures = 0
@@ -203,7 +205,7 @@ class Uplink:
         return stream_pb2.Hello(
             protocol=PROTOCOL,
             agent_version=VERSION,
-            plan_version=self._plan_version(),
+            plan_version=self._parts.present_plan().version,
             boot_id=machine.boot_id,
             machine_id=machine.machine_id,
             wall_clock_ms=self._clock.wall_ms(),

@@ -22,7 +22,8 @@ class Desk:
 
     `reload` reads the inspection folder anew (raises ConfigurationError, then nothing has changed), `give_orders` sends
     changed plans to connected agents and returns how many got one, `tell_roots` the roots that they should trust, and
-    `ask_inventory` asks one (by row id) for its whole inventory; False when it is not connected.
+    `ask_inventory` asks one (by row id) for its whole inventory; False when it is not connected, Refused when its own
+    file forbids that.
     """
 
     database: Database

@@ -242,6 +242,9 @@ async def _inventory_accept(desk: Desk, actor: str, name: str, category: str = "
 
 
 async def _inventory_refresh(desk: Desk, actor: str, name: str) -> Any:
+    found = await _reading(assets.find)(desk, actor, name=name)
+    if not desk.inspection().for_asset(found.asset_class, found.labels, name).inventory.every_s:
+        raise Refused(f"no inventory is taken of {name!r}: its profiles do not ask for one")
     agent_id = await _reading(inventory.agent_of)(desk, actor, name=name)
     if agent_id is None or not desk.ask_inventory(agent_id):
         raise Refused(f"the agent of {name!r} is not connected; it tells its inventory when it comes back")

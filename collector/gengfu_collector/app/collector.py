@@ -17,7 +17,7 @@ from gengfu_collector.admin.socket import AdminSocket
 from gengfu_collector.app.store import Store, open_store, store_figures
 from gengfu_collector.app.upkeep import Upkeep
 from gengfu_collector.config import CollectorConfig
-from gengfu_collector.errors import CollectorError, one_line
+from gengfu_collector.errors import CollectorError, Refused, one_line
 from gengfu_collector.faults.model import Rule
 from gengfu_collector.fleet.assets import labels_of
 from gengfu_collector.fleet.inspection import load_inspection
@@ -163,6 +163,8 @@ class Collector:
 
     def _ask_inventory(self, agent_id: int) -> bool:
         session = self.gateway.sessions.get(agent_id)
+        if session is not None and session.refuses_inventory:
+            raise Refused(f"the agent of {session.asset!r} refuses: agent.toml on that machine forbids its inventory")
         if session is not None:
             session.send(messages.inventory_request())
         return session is not None

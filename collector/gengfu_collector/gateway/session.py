@@ -101,6 +101,8 @@ class AgentSession:
         self.gone = asyncio.Event()
         """Set when this stream is over; its other end may still be reading why."""
         self.plan_version = ""
+        self.refuses_inventory = False
+        """Whether the machine's own file forbids to look at its hardware and software."""
         self.orders: Orders | None = None
         self.skew_s = 0.0
         self.heard_at_s = time.monotonic()

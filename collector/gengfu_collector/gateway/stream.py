@@ -46,6 +46,7 @@ from gengfu_collector.intake.greeting import (
     refuse_copy,
     set_rules,
 )
+from gengfu_collector.intake.inventory import INVENTORY
 from gengfu_collector.intake.records import AgentRecord
 from gengfu_collector.intake.sessions import NONCE_BYTES
 from gengfu_collector.intake.work import UnitOfWork
@@ -332,9 +333,10 @@ class StreamGateway:
             case "hello":
                 raise ProtocolError("Hello comes once")
             case "plan_applied":
-                refused = [part.name for part in up.plan_applied.refused[:20]]
+                refused = [part.name for part in up.plan_applied.refused]
                 if refused:
-                    _refusals_log.warning("agent refused checks of its plan", agent=session.uid, checks=refused)
+                    _refusals_log.warning("agent refused checks of its plan", agent=session.uid, checks=refused[:20])
+                session.refuses_inventory = INVENTORY in refused
                 version = clean(up.plan_applied.version[:64], 64, "plan version")
                 self._around.intake.execute(lambda work: note_plan(work, session.agent_id, version))
             case None | _:

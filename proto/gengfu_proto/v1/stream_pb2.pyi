@@ -479,6 +479,8 @@ Global___Heartbeat: _TypeAlias = Heartbeat  # noqa: Y015
 
 @_typing.final
 class PlanApplied(_message.Message):
+    """After a plan that was sent, and at the start of a stream when something of the present plan is refused."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     VERSION_FIELD_NUMBER: _builtins.int

@@ -326,6 +326,19 @@ async def test_every_act_is_told_with_who_did_it(office: Office, agent_id: int) 
     }
 
 
+async def test_no_inventory_is_asked_for_where_profiles_want_none(
+    office: Office, agent_id: int, tmp_path: Path
+) -> None:
+    with pytest.raises(Refused, match="not connected"):
+        await office.ask("inventory.refresh", name="pc-1")
+    folder = tmp_path / "inspection"
+    folder.mkdir()
+    (folder / "none.toml").write_text('[[profile]]\nname = "none"\ninventory = { enabled = false }\n')
+    office.inspection = load_inspection(folder, time_zone("UTC"))
+    with pytest.raises(Refused, match="its profiles"):
+        await office.ask("inventory.refresh", name="pc-1")
+
+
 async def test_operations_at_once_do_not_disturb_each_other(office: Office, agent_id: int) -> None:
     desk = replace(office.desk, running=False)
     asked = [perform(desk, "ticket.comment", {"number": FIRST, "text": str(n)}, "li") for n in range(20)]
