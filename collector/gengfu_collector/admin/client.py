@@ -16,6 +16,8 @@ from gengfu_collector.errors import CollectorError, Unreachable
 SOCKET_FILE = "admin.sock"
 MAX_ANSWER_BYTES = 256 * 1024 * 1024
 ANSWER_TIMEOUT_S = 300.0
+MAX_LISTED = 10_000
+"""So many rows are shown of a list; an answer has one more where there are more."""
 # The kernel's limit for the path of a Unix socket, less the terminating zero.
 MAX_SOCKET_PATH_BYTES = 107
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, select
 
+from gengfu_collector.admin.client import MAX_LISTED
 from gengfu_collector.errors import UsageError
 from gengfu_collector.fleet import assets
 from gengfu_collector.fleet.inventory import CATEGORIES
@@ -14,8 +15,6 @@ from gengfu_collector.intake.work import UnitOfWork
 from gengfu_collector.store.documents import from_text
 from gengfu_collector.store.schema import agent, asset, inventory, inventory_change, inventory_entry
 from gengfu_collector.times import iso
-
-MAX_LISTED = 10_000
 
 
 def show(connection: Connection, name: str, category: str = "") -> dict[str, Any]:
@@ -63,7 +62,7 @@ def changes(
         query = query.where(columns.category == category)
     if open_only:
         query = query.where(columns.drift == "open")
-    rows = connection.execute(query.where(columns.at_ms >= since_ms).order_by(columns.id.desc()).limit(MAX_LISTED))
+    rows = connection.execute(query.where(columns.at_ms >= since_ms).order_by(columns.id.desc()).limit(MAX_LISTED + 1))
     return [_change(row) for row in rows]
 
 
@@ -77,7 +76,7 @@ def software(connection: Connection, name: str = "") -> list[dict[str, Any]]:
         .where(columns.category == "software", asset.c.state == assets.ACTIVE)
         .group_by(columns.name, columns.version)
         .order_by(count.desc(), columns.name, columns.version)
-        .limit(MAX_LISTED)
+        .limit(MAX_LISTED + 1)
     )
     if name:
         query = query.where(columns.name.ilike(_like(name), escape="\\"))

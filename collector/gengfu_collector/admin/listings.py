@@ -9,12 +9,11 @@ from typing import Any
 from sqlalchemy import Connection, Row, select
 
 from gengfu_checks import guide
+from gengfu_collector.admin.client import MAX_LISTED
 from gengfu_collector.errors import NotFound
 from gengfu_collector.intake.audit import accounts
 from gengfu_collector.store.schema import asset, fault, rejected_report, subject, ticket, ticket_event
 from gengfu_collector.times import iso
-
-MAX_LISTED = 10_000
 
 
 def tickets(connection: Connection, states: Sequence[str] = (), asset_name: str = "") -> list[dict[str, Any]]:
@@ -24,7 +23,7 @@ def tickets(connection: Connection, states: Sequence[str] = (), asset_name: str 
         query = query.where(ticket.c.state.in_(states))
     if asset_name:
         query = query.where(asset.c.name == asset_name)
-    rows = connection.execute(query.order_by(ticket.c.id.desc()).limit(MAX_LISTED))
+    rows = connection.execute(query.order_by(ticket.c.id.desc()).limit(MAX_LISTED + 1))
     return [_ticket(row) for row in rows]
 
 
@@ -91,7 +90,7 @@ def faults(connection: Connection, state: str = "", asset_name: str = "") -> lis
         query = query.where(fault.c.state == state)
     if asset_name:
         query = query.where(asset.c.name == asset_name)
-    rows = connection.execute(query.order_by(fault.c.id.desc()).limit(MAX_LISTED))
+    rows = connection.execute(query.order_by(fault.c.id.desc()).limit(MAX_LISTED + 1))
     return [
         {
             "asset": row.asset_name,
@@ -154,7 +153,7 @@ def ledger(connection: Connection) -> dict[str, Any]:
 def dead_letters(connection: Connection) -> list[dict[str, Any]]:
     """Reports that could not be processed, newest first, without their bytes."""
     rows = connection.execute(
-        select(rejected_report).order_by(rejected_report.c.received_at_ms.desc()).limit(MAX_LISTED)
+        select(rejected_report).order_by(rejected_report.c.received_at_ms.desc()).limit(MAX_LISTED + 1)
     )
     return [
         {

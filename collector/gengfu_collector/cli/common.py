@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,10 +11,14 @@ import typer
 
 from gengfu_checks.errors import SettingError
 from gengfu_checks.settings import parse_duration_s
+from gengfu_collector.admin.client import MAX_LISTED
 from gengfu_collector.cli import show
 from gengfu_collector.errors import UsageError
 
 MAX_DIGITS = 15
+
+_CUT = {"en": "only the first {} are shown; there are more", "zh": "只列出前 {} 条，其余未列出"}
+_NARROW = {"en": ": ask for less with {}", "zh": "；可用 {} 缩小范围"}
 
 Data = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Data folder · 数据目录")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON · 输出 JSON")]
@@ -24,12 +29,17 @@ def group(help_text: str) -> typer.Typer:
     return typer.Typer(help=help_text, no_args_is_help=True, add_completion=False)
 
 
-def listing(values: Sequence[Mapping[str, Any]], json: bool, columns: Sequence[str]) -> None:
-    """Print a list."""
+def listing(values: Sequence[Mapping[str, Any]], json: bool, columns: Sequence[str], narrower: str = "") -> None:
+    """Print a list; where it is cut, say so beside it, and the options that ask for less."""
+    shown = values[:MAX_LISTED]
     if json:
-        show.as_json(values)
+        show.as_json(shown)
     else:
-        show.rows(values, columns)
+        show.rows(shown, columns)
+    if len(values) > len(shown):
+        language = show.language()
+        narrow = _NARROW[language].format(narrower) if narrower else ""
+        print(_CUT[language].format(MAX_LISTED) + narrow, file=sys.stderr)
 
 
 def one(value: Mapping[str, Any], json: bool, keys: Sequence[str]) -> None:

@@ -60,7 +60,8 @@ def inventory_changes(
     """List what changed, newest first · 变更记录"""
     since_ms = round((time.time() - duration_s("--since", since)) * 1000) if since else 0
     found = request(data, "inventory.changes", asset_name=asset, since_ms=since_ms, category=category, open_only=open_)
-    listing(found if json else [{**row, "details": _difference(row)} for row in found], json, CHANGE_COLUMNS)
+    shown = found if json else [{**row, "details": _difference(row)} for row in found]
+    listing(shown, json, CHANGE_COLUMNS, "--since, --asset, --category")
 
 
 @inventory_app.command("software")
@@ -73,7 +74,7 @@ def inventory_software(
 
     Of assets in service, the most frequent first. 统计在用资产，装机多的在前。
     """
-    listing(request(data, "inventory.software", name=name), json, ("name", "version", "assets"))
+    listing(request(data, "inventory.software", name=name), json, ("name", "version", "assets"), "--name")
 
 
 @inventory_app.command("accept")

@@ -64,7 +64,7 @@ def ticket_list(
     """List tickets, newest first · 工单列表"""
     _require_known(state or [], TICKET_STATES)
     found = request(data, "ticket.list", states=state or [], asset_name=asset)
-    listing(found if json else show.titled(found), json, TICKET_COLUMNS)
+    listing(found if json else show.titled(found), json, TICKET_COLUMNS, "--state, --asset")
 
 
 @ticket_app.command("show")
@@ -136,7 +136,7 @@ def fault_list(
     columns = ("asset", "check", "item", "title", "code", "severity", "state", "opened_at", "closed_at", "ticket")
     _require_known([state] if state else [], FAULT_STATES)
     found = request(data, "fault.list", state=state, asset_name=asset)
-    listing(found if json else show.titled(found), json, columns)
+    listing(found if json else show.titled(found), json, columns, "--state, --asset")
 
 
 def _require_known(states: Sequence[str], allowed: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from cli_rig import HOSTILE, CommandLine, collector
 from intake_rig import AT_ONCE, NOW_MS, Rig, submission
 
 from gengfu_checks.model import InventoryEntry, Status, UnreadCategory
+from gengfu_collector.admin import inventory
 from gengfu_collector.intake.inventory import rules_of
 from gengfu_collector.store.database import open_database, prepare_folder
 from gengfu_proto.convert.inventory import encode_change, encode_full
@@ -88,6 +89,14 @@ def test_what_changed(data: Path) -> None:
     cli = CommandLine(data)
     cli("inventory", "changes", "--since", "yesterday", exit_code=2)
     assert "--since" in cli.error
+
+
+def test_one_more_than_is_shown_tells_that_there_are_more(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inventory, "MAX_LISTED", 1)
+    database = open_database(data)
+    with database.read() as connection:
+        assert len(inventory.changes(connection)) == 2
+    database.close()
 
 
 def test_totals_and_acceptance(data: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from rich.cells import cell_len
 
-from gengfu_collector.cli import show, told
+from gengfu_collector.cli import common, show, told
 
 TICKET = {"state": "open", "severity": "critical", "category": "software", "asset": "open", "solution": None}
 
@@ -39,6 +39,22 @@ def test_a_narrow_terminal_keeps_what_other_commands_ask_for(
     _, *lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["GF-2026-000123"] * 2
     assert all(cell_len(line) <= 40 for line in lines)
+
+
+@pytest.mark.parametrize("json", [True, False])
+def test_a_list_that_is_cut_says_so_beside_it(
+    json: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(common, "MAX_LISTED", 2)
+    monkeypatch.setenv("LC_ALL", "C")
+    rows = [{"name": f"pc-{n}"} for n in range(3)]
+    common.listing(rows[:2], json, ("name",), "--since")
+    assert capsys.readouterr().err == ""
+    common.listing(rows, json, ("name",), "--since, --asset")
+    said = capsys.readouterr()
+    assert said.err == "only the first 2 are shown; there are more: ask for less with --since, --asset\n"
+    assert "pc-1" in said.out
+    assert "pc-2" not in said.out
 
 
 @pytest.mark.parametrize("text", ["", "opened", "重新打开", "发生", "much longer than twelve"])
