@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
+from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
 
@@ -255,7 +256,7 @@ def rows(values: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
         table.add_column(heading(column), no_wrap=True, overflow="ellipsis", min_width=whole)
     for value in values:
         table.add_row(*(_cell(column, value.get(column)) for column in columns))
-    console().print(table)
+    _print(table)
 
 
 def heading(column: str) -> str:
@@ -268,7 +269,17 @@ def facts(value: Mapping[str, Any], keys: Sequence[str]) -> None:
     table = Table(box=None, pad_edge=False, show_header=False)
     for key in keys:
         table.add_row(Text(heading(key), style="bold"), _cell(key, value.get(key)))
-    console().print(table)
+    _print(table)
+
+
+def _print(table: Table) -> None:
+    """Print a table without the blanks that fill up its lines: who copies from a terminal does not want them."""
+    target = console()
+    for parts in target.render_lines(table):
+        while parts and not parts[-1].text.strip():
+            parts.pop()
+        last = parts.pop() if parts else Segment("")
+        target.print(Segments([*parts, Segment(last.text.rstrip(), last.style), Segment.line()]), end="")
 
 
 def line(text: str) -> None:

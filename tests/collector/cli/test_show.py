@@ -26,6 +26,7 @@ def test_columns_are_as_wide_in_chinese(monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
     show.rows([{"asset": "前台-01", "state": "open"}, {"asset": "pc", "state": "closed"}], ("asset", "state"))
     heading, *lines = capsys.readouterr().out.splitlines()
+    assert [line for line in (heading, *lines) if line != line.rstrip()] == []
     starts = [cell_len(line[: line.index(word)]) for line, word in zip(lines, ("打开", "已关闭"), strict=True)]
     assert starts == [cell_len(heading[: heading.index("状态")])] * 2
 
