@@ -364,7 +364,7 @@ def test_the_first_look_goes_back_and_another_source_begins_where_the_last_one_e
     instance.later(600)
     look(instance, pages, "windows")
     look(instance, pages, "files")
-    assert pages.asked == [{"since_s": looked_s - 1800}, {"since_s": looked_s}, {}]
+    assert pages.asked == [{"since_s": looked_s - 1800}, {"since_s": looked_s}, {"since_s": looked_s + 600}]
 
 
 def test_a_gap_is_told_for_a_while(bench: Callable[..., Any]) -> None:

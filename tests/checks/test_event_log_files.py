@@ -139,6 +139,22 @@ def test_a_file_under_the_same_inode_is_not_the_same_file(tmp_path: Path) -> Non
     assert log.gaps == 1, "it was written over: nobody knows what with"
 
 
+def test_what_is_written_to_a_renamed_file_is_read(tmp_path: Path) -> None:
+    """The daemon writes to it until logrotate has told it to open the new one."""
+    log = Log(tmp_path)
+    log.write(2)
+    log.rename()
+    log.look()
+    late, log.path = log.path, tmp_path / "syslog.1"
+    log.write(2)
+    log.path = late
+    log.look()
+    log.write(2)
+    log.look()
+    assert log.seen == list(range(6))
+    assert log.gaps == 0
+
+
 def test_half_a_line_is_left_for_the_next_time(tmp_path: Path) -> None:
     log = Log(tmp_path)
     with log.path.open("a") as stream:
@@ -183,6 +199,16 @@ def test_the_first_look_marks_the_end(tmp_path: Path) -> None:
     assert [entry.message for entry in page.entries] == ["new"], "a file that turns up later is all new"
 
 
+def test_the_first_look_tells_what_is_recent(tmp_path: Path) -> None:
+    path = tmp_path / "messages"
+    times = ("06:59:59", "07:00:00", "07:59:59")
+    path.write_text("".join(f"2027-01-15T{at}+00:00 host a: {at}\n" for at in times) + "when was this?\n")
+    files = (LogFile(path, has_kernel=True),)
+    page = read(files, {"since_s": NOW_S - 3600}, ALL, NOW_S)
+    assert [entry.message for entry in page.entries] == ["07:00:00", "07:59:59"]
+    assert read(files, page.cursor, ALL, NOW_S).entries == ()
+
+
 def test_which_files_are_read(tmp_path: Path) -> None:
     kern, syslog, messages = (tmp_path / name for name in ("kern.log", "syslog", "messages"))
     assert files_here(kern, (syslog, messages)) == ()
@@ -222,6 +248,14 @@ def test_the_kernels_lines_count_once(tmp_path: Path) -> None:
         ("Dec 31 23:59:59 pc systemd[1]: y", (2026, 12, 31, 23, 59, 59), "systemd", "y"),
         ("Feb 30 10:00:00 pc a: b", None, "a", "b"),
         ("2027-13-41T10:00:00 pc a: b", None, "a", "b"),
+        # rsyslog 8.2302.0 with the template RSYSLOG_SyslogProtocol23Format, run here
+        (
+            "<30>1 2026-11-22T06:16:38.372289+00:00 vm canary - - - canary 0",
+            (2026, 11, 22, 6, 16, 38),
+            "canary",
+            "canary 0",
+        ),
+        ('<3>1 - pc kernel - - [meta id="1"] I/O error, dev sda', None, "kernel", "I/O error, dev sda"),
         ("no log line at all", None, "", "no log line at all"),
         ("", None, "", ""),
     ],
@@ -237,6 +271,7 @@ def test_lines(
         monkeypatch.undo()
         time.tzset()
     assert (entry.program, entry.message) == (program, message)
+    assert entry.priority == {"<30>": 6, "<3>1": 3}.get(line[:4])
     if at is None:
         assert entry.at_s == NOW_S or program == "a"
     else:

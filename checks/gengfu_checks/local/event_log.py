@@ -182,7 +182,7 @@ def look(source: Source, book: Book, reader: Reader, deadline_s: float, clock: C
     look_s = LOOK_S if book.looked_s else max(LOOK_S, FIRST_LOOK_SHARE * deadline_s)
     if book.source != source.name:
         since_s = book.looked_s or reader.now_s - reader.settings["quiet_after"]
-        book.source, book.cursor = source.name, {} if source.name == "files" else {"since_s": since_s}
+        book.source, book.cursor = source.name, {"since_s": since_s}
     reader.settle(book)
     began_s = clock()
     more, last_s = True, reader.now_s

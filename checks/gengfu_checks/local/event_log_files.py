@@ -3,8 +3,9 @@
 A file is known by the checksum of its beginning and, as long as nothing of it was read, by its inode: what rotation
 renames or copies is found again under its new name and read to its end first. Compressed files are not read, and what
 is copied and truncated before any of it was read is missed: rotation by renaming, the default, has no such hole.
-Lines begin with `Nov  5 10:00:00 host program[pid]: ` (RFC 3164, local time, no year) or with the time of RFC 3339;
-they do not tell how severe they are, nor, except in kern.log, whether it was the kernel that said what is in its name.
+Lines begin with `Nov  5 10:00:00 host program[pid]: ` (RFC 3164, local time, no year) or with the time of RFC 3339, and
+do not tell how severe they are; or they are whole messages of RFC 5424, which do. None tells, except in kern.log,
+whether it was the kernel that said what is in its name.
 """
 
 from __future__ import annotations
@@ -28,12 +29,19 @@ ALL = (Path("/var/log/syslog"), Path("/var/log/messages"))
 HEAD_BYTES = 256
 MAX_ROTATED = 32
 _BEGINNING: dict[str, Any] = {}
+_SINCE = "since_s"
 _DAY_S = 86_400.0
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _LINE = re.compile(
     r"(?:(?P<month>[A-Z][a-z]{2}) {1,2}(?P<day>\d{1,2}) (?P<clock>\d\d:\d\d:\d\d)|(?P<iso>\d{4}-\d\d-\d\dT\S{8,30}))"
     r" \S{1,255} (?P<program>[^\s:\[]{1,64})(?:\[\d{1,10}\])?: (?P<message>.*)",
+    re.DOTALL,
+)
+# RFC 5424: <priority>1 time host program process message-id structured-data message
+_WHOLE = re.compile(
+    r"<(?P<priority>\d{1,3})>1 (?P<iso>\S{1,64}) \S{1,255} (?P<program>\S{1,64}) \S{1,128} \S{1,32}"
+    r" (?:-|(?:\[[^\]]{0,500}\])+) {1,2}(?P<message>.*)",
     re.DOTALL,
 )
 _ROTATED = re.compile(r"[.-][0-9.-]{1,20}")
@@ -57,31 +65,41 @@ def files_here(kernel: Path = KERNEL, others: Sequence[Path] = ALL) -> tuple[Log
 
 
 def read(files: Sequence[LogFile], cursor: Mapping[str, Any], wanted: Wanted, now_s: float) -> Page:
-    """The page after a cursor, which says for each file where its reading stopped. The first of all pages is empty: it
-    marks the ends of the files. A file that turns up later is read from its beginning."""
+    """The page after a cursor, which says for each file where its reading stopped. The first of all pages marks the
+    ends of the files and holds, of their last lines, those since the time `since_s` of the cursor, if it has one. A
+    file that turns up later is read from its beginning."""
     entries: list[Entry] = []
     places: dict[str, Any] = {}
     more, gap = False, None
+    is_first, since_s = set(cursor) <= {_SINCE}, float(cursor.get(_SINCE, now_s))
     for file in files:
         name = str(file.path)
         try:
-            if not cursor:
-                places[name] = _place(file.path, _end_of_last_line(file.path))
-                continue
-            text, places[name], is_cut, is_lost = _read_file(file.path, cursor.get(name, _BEGINNING))
+            if is_first:
+                text, places[name], is_cut, is_lost = _last_lines(file.path)
+            else:
+                text, places[name], is_cut, is_lost = _read_file(file.path, cursor.get(name, _BEGINNING))
         except FileNotFoundError:
             continue  # between two files of a rotation
         except PermissionError as error:
             raise CannotMeasure(CHECK_NEEDS_RIGHTS, {"needs": "group adm", "target": str(file.path)}) from error
         more, gap = more or is_cut, Gap(file.path.name) if is_lost else gap
         parsed = (entry_of(line, now_s) for line in text.decode("utf-8", "replace").splitlines() if line)
-        entries += [entry for entry in parsed if _is_wanted(file, entry, wanted)]
-    return Page(tuple(entries), {**cursor, **places}, more, gap)
+        kept = (entry for entry in parsed if not is_first or since_s <= entry.at_s < now_s)
+        entries += [entry for entry in kept if _is_wanted(file, entry, wanted)]
+    return Page(tuple(entries), {**({} if is_first else cursor), **places}, more, gap)
 
 
 def entry_of(line: str, now_s: float) -> Entry:
     """An entry from a line; what is not in one of the usual forms is a message of nobody, now."""
-    found = _LINE.fullmatch(line[: 2 * MAX_MESSAGE_CHARS])
+    line = line[: 2 * MAX_MESSAGE_CHARS]
+    whole = _WHOLE.fullmatch(line)
+    if whole is not None:
+        program = whole["program"].removesuffix(":")
+        at_s, priority = _iso_s(whole["iso"]), int(whole["priority"]) % 8
+        message = whole["message"][:MAX_MESSAGE_CHARS]
+        return Entry(now_s if at_s is None else at_s, message, priority, program, program == "kernel")
+    found = _LINE.fullmatch(line)
     if found is None:
         return Entry(now_s, line[:MAX_MESSAGE_CHARS])
     program = found["program"]
@@ -108,7 +126,16 @@ def _read_file(path: Path, place: object) -> tuple[bytes, dict[str, Any], bool, 
     if more or old == path:
         return text, _place(old, offset), more, False
     following = _newer(path, old)
+    if following == path and not _has_begun(path):  # until it has, the daemon may write to the renamed one
+        return text, _place(old, offset), False, False
     return text, _place(following, 0), True, False
+
+
+def _has_begun(path: Path) -> bool:
+    try:
+        return path.stat().st_size > 0
+    except FileNotFoundError:
+        return False
 
 
 def _find(path: Path, place: Mapping[str, Any]) -> Path | None:
@@ -161,12 +188,15 @@ def _lines(path: Path, offset: int) -> tuple[bytes, int, bool]:
     return text[:whole], offset + whole, len(text) == MAX_PAGE_BYTES
 
 
-def _end_of_last_line(path: Path) -> int:
-    size = path.stat().st_size
-    start = max(0, size - MAX_PAGE_BYTES)
+def _last_lines(path: Path) -> tuple[bytes, dict[str, Any], bool, bool]:
+    """What `_read_file` returns, of the whole lines in the last page of a file."""
+    start = max(0, path.stat().st_size - MAX_PAGE_BYTES)
     with path.open("rb") as stream:
         stream.seek(start)
-        return start + stream.read(size - start).rfind(b"\n") + 1
+        text = stream.read(MAX_PAGE_BYTES)
+    end = text.rfind(b"\n") + 1
+    begin = text.find(b"\n") + 1 if start else 0
+    return text[begin:end], _place(path, start + end), False, False
 
 
 def _iso_s(text: str) -> float | None:
