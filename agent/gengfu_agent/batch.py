@@ -121,5 +121,13 @@ def _encode(result: RunResult) -> EncodedRun:
     check = result.check
     types = {metric.name: metric.type for metric in check.kind.metrics}
     return encode_run(
-        check.name, check.kind.name, check.every_s, result.findings, types, result.duration_s, check.target
+        check.name,
+        check.kind.name,
+        check.every_s,
+        result.findings,
+        types,
+        result.duration_s,
+        check.target,
+        check.settings_id,
+        check.kind.gone_is_over,
     )

@@ -6,6 +6,8 @@ as a check that says so, so that its absence is seen where its results would be.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +20,7 @@ from gengfu_checks.errors import CannotMeasure, ExtraMissing, SettingError, Unkn
 from gengfu_checks.model import CheckKind, Context, Measurement, SettingValue, Threshold
 from gengfu_checks.settings import resolve_settings
 from gengfu_proto.convert.plan import Plan, PlannedCheck, decode_plan
+from gengfu_proto.convert.report import SETTINGS_ID_BYTES
 from gengfu_proto.errors import MessageError
 from gengfu_proto.text import shorten
 
@@ -55,6 +58,8 @@ class RunnableCheck:
     settings: Mapping[str, SettingValue | None] = field(default_factory=dict)
     thresholds: tuple[Threshold, ...] = ()
     target: str = ""
+    settings_id: bytes = b""
+    """Another one when the plan sets it otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +121,20 @@ def _bind(planned: PlannedCheck, catalogue: Catalogue, allowed: Allowed) -> Runn
     if why_not is not None:
         return refused(CHECK_NOT_USABLE, why_not)
     return RunnableCheck(
-        planned.name, kind, planned.every_s, planned.timeout_s, settings, planned.thresholds, planned.target
+        planned.name,
+        kind,
+        planned.every_s,
+        planned.timeout_s,
+        settings,
+        planned.thresholds,
+        planned.target,
+        _settings_id(planned),
     )
+
+
+def _settings_id(planned: PlannedCheck) -> bytes:
+    said = json.dumps(dict(planned.settings), sort_keys=True).encode()
+    return hashlib.sha256(said).digest()[:SETTINGS_ID_BYTES]
 
 
 def _stand_in(planned: PlannedCheck, refused: Refused) -> RunnableCheck:

@@ -225,7 +225,9 @@ class CheckKind:
 
     `measure(context)` returns measurements or raises `errors.CheckError`; anything else that escapes is a defect, which
     the runner turns into `unknown`. `usable()` says why the check cannot run on this machine, or None when it can.
-    `codes` lists every code that the check itself raises; codes of `thresholds` come on top.
+    `codes` lists every code that the check itself raises; codes of `thresholds` come on top. With `gone_is_over` an
+    item that a run does not name any more is gone, and what was wrong with it is over: a print queue removed, a share
+    unmounted. Without it silence about an item never ends its fault: a disk that broke may be one that is not seen.
     """
 
     name: str
@@ -237,6 +239,7 @@ class CheckKind:
     every_s: float = 60.0
     timeout_s: float = 10.0
     usable: Callable[[], str | None] = lambda: None
+    gone_is_over: bool = False
 
     @property
     def all_codes(self) -> tuple[str, ...]:

@@ -232,27 +232,6 @@ def test_names_without_a_common_name(tmp_path: Path) -> None:
     assert [parse_der(made.public_bytes(Encoding.DER)).subject for made in subjects.values()] == list(subjects)
 
 
-def test_a_certificate_that_was_deleted_is_over_but_not_one_that_cannot_be_seen(
-    bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "old.crt"
-    path.write_bytes(pem(make(-5)))
-    instance = bench(CHECK, paths=[f"{tmp_path}/*.crt"])
-    instance.now_s = NOW_S
-    assert {item: code(found) for item, found in instance.run().items()} == {str(path): "certificates.expired"}
-
-    def denied(*_: object) -> Any:
-        raise PermissionError(13, "denied", str(tmp_path))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(certificates, "find", denied)
-        assert {item: code(found) for item, found in instance.run().items()} == {str(tmp_path): "check.needs_rights"}
-    path.unlink()
-    instance.later(900)
-    over = {str(path): "ok", str(tmp_path): "ok"}
-    assert {item: code(found) for item, found in instance.run().items()} == over
-
-
 def test_openssl_reads_the_same(tmp_path: Path, requires_program: Callable[[str, str], str]) -> None:
     openssl = requires_program("openssl", "apt-get install openssl")
     path = tmp_path / "made.pem"

@@ -74,15 +74,6 @@ def test_a_spooler_that_does_not_run_is_one_finding(bench: Any) -> None:
     assert [(f.item, f.code, f.status) for f in found.values()] == [("", "printer_queue.spooler_down", Status.CRITICAL)]
 
 
-def test_a_queue_that_was_removed_is_well_for_an_hour_and_then_forgotten(bench: Any) -> None:
-    instance = bench(CHECK)
-    assert look(instance, Spooler(True, (Queue("old", True),)))["old"].code == "printer_queue.stopped"
-    instance.later(300)
-    assert look(instance, Spooler(True, ()))["old"].code == "ok"
-    instance.later(3600)
-    assert "old" not in look(instance, Spooler(True, ()))
-
-
 def test_more_queues_than_the_limit_are_said_to_be_left_out(bench: Any) -> None:
     queues = tuple(Queue(f"q{n:04}", False) for n in range(printer_queue.MAX_QUEUES + 1))
     found = look(bench(CHECK), Spooler(True, queues))

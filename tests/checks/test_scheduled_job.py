@@ -270,16 +270,6 @@ def test_nothing_scheduled_is_silence(bench: Any) -> None:
     assert CHECK.usable() is None
 
 
-def test_a_job_that_was_removed_is_over(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    jobs = [Job("backup.timer", result="exit-code"), Job("other.timer")]
-    monkeypatch.setattr(scheduled_job, "_jobs", lambda _: jobs)
-    instance = bench(CHECK)
-    assert code(instance.run()["backup.timer"]) == "scheduled_job.failed"
-    del jobs[0]
-    instance.later(900)
-    assert {item: code(found) for item, found in instance.run().items()} == {"other.timer": "ok", "backup.timer": "ok"}
-
-
 def test_too_many_jobs_are_said(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     many = [Job(f"{index}.timer") for index in range(scheduled_job.MAX_JOBS + 1)]
     monkeypatch.setattr(scheduled_job, "_jobs", lambda _: many)

@@ -98,6 +98,14 @@ def bit_rate(value: float, _language: str) -> str:
     return f"{_decimal(value)}bit/s"
 
 
+def _or_nothing(value: str, language: str) -> str:
+    if value == "-":
+        return _NOTHING_THERE[language]
+    if value.startswith("- (") and value.endswith(")"):
+        return _NOT_SET[language].format(value[3:-1])
+    return value
+
+
 FORMATS: Mapping[str, Callable[[float, str], str]] = {
     "percent": percent,
     "bytes": byte_size,
@@ -117,7 +125,7 @@ FORMATS: Mapping[str, Callable[[float, str], str]] = {
 bits: the speed of a line) per second, of hertz, of degrees Celsius, of dBm, of rotations per minute.
 """
 TEXT_FORMATS: Mapping[str, Callable[[str, str], str]] = {
-    "or_nothing": lambda value, language: _or_nothing(value, language),
+    "or_nothing": _or_nothing,
 }
 """By name: of a text for which `-` stands for nothing, and `- (no)` for nothing set, which means no."""
 
@@ -146,14 +154,6 @@ def _shown(value: object, format_name: str, language: str) -> str:
         return _YES_NO[language][value]
     finite = _finite(value)
     return "" if finite is None else FORMATS.get(format_name, number)(finite, language)
-
-
-def _or_nothing(value: str, language: str) -> str:
-    if value == "-":
-        return _NOTHING_THERE[language]
-    if value.startswith("- (") and value.endswith(")"):
-        return _NOT_SET[language].format(value[3:-1])
-    return value
 
 
 def _as_it_is(value: str, _language: str) -> str:

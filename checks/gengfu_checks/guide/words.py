@@ -51,7 +51,10 @@ _MAX_CACHED = 2000
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A name in both languages. `format` is one of `text.FORMATS` or `text.TEXT_FORMATS`, "" for none; `values` Chinese by English."""
+    """A name in both languages. `values` are Chinese by English.
+
+    `format` is one of `text.FORMATS` or `text.TEXT_FORMATS`, "" for none.
+    """
 
     zh: str
     en: str

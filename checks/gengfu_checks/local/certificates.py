@@ -22,7 +22,6 @@ from gengfu_checks.errors import CannotMeasure, SettingError
 from gengfu_checks.local.asked_seldom import asked_seldom
 from gengfu_checks.local.certificate_file import Certificate, certificates_in, count_in
 from gengfu_checks.local.file_age import Budget, find, parse_path
-from gengfu_checks.local.gone import with_gone_when_whole
 from gengfu_checks.local.plain_text import plain
 from gengfu_checks.local.programs import failed, run_program
 from gengfu_checks.local.structured import powershell_rows
@@ -151,10 +150,6 @@ def windows_certificates(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, C
 
 def measure(context: Context) -> Iterator[Measurement]:
     """Yield a measurement for each certificate; nothing where there is none."""
-    return with_gone_when_whole(context, _measurements(context))
-
-
-def _measurements(context: Context) -> Iterator[Measurement]:
     yield from _files(context)
     timeout_s = context.deadline_s * 0.8
     store: list[Found] = []
@@ -271,4 +266,5 @@ CHECK = CheckKind(
     ),
     every_s=900.0,
     timeout_s=60.0,
+    gone_is_over=True,
 )

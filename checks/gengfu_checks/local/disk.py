@@ -308,4 +308,5 @@ CHECK = CheckKind(
         Threshold("used_ratio", NEARLY_FULL, warning=0.90, critical=0.95, hysteresis=0.01),
         Threshold("inodes_used_ratio", INODES_NEARLY_FULL, warning=0.90, critical=0.95, hysteresis=0.01),
     ),
+    gone_is_over=True,
 )

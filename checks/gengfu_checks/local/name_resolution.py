@@ -21,7 +21,6 @@ import psutil
 from gengfu_checks.codes import CHECK_PROGRAM_FAILED
 from gengfu_checks.local import dns_query, gateway, name_servers
 from gengfu_checks.local.dns_query import NoRoute, Reply
-from gengfu_checks.local.gone import with_gone
 from gengfu_checks.local.hang_guard import HUNG, Hung, ask_all
 from gengfu_checks.local.plain_text import plain
 from gengfu_checks.model import (
@@ -230,7 +229,7 @@ def measure(context: Context) -> Iterator[Measurement]:
     system = System(
         read_servers, dns_query.ask, _look_up_by_system, gateway.may_reach_others, name_servers.leads_nowhere
     )
-    return with_gone(context, measure_names(context, system))
+    return measure_names(context, system)
 
 
 def _verify_names(names: Sequence[str]) -> None:
@@ -287,4 +286,5 @@ CHECK = CheckKind(
     ),
     every_s=300.0,
     timeout_s=60.0,
+    gone_is_over=True,
 )

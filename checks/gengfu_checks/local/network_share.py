@@ -20,7 +20,6 @@ from pathlib import Path
 import psutil
 
 from gengfu_checks.codes import CHECK_NEEDS_RIGHTS, CHECK_PROGRAM_FAILED
-from gengfu_checks.local.gone import with_gone
 from gengfu_checks.local.hang_guard import HUNG, Hung, ask_all
 from gengfu_checks.local.mount_choice import Choice, chosen
 from gengfu_checks.local.mount_table import NETWORK_TYPES, FstabEntry, Mount, parse_fstab, parse_mountinfo
@@ -151,8 +150,8 @@ def _read_fstab() -> list[FstabEntry]:
 def measure(context: Context) -> Iterator[Measurement]:
     """Measure the shares of this machine."""
     if psutil.WINDOWS:
-        return with_gone(context, measure_mappings(context.deadline_s * 0.8))
-    return with_gone(context, measure_shares(context, System(_read_mounts, _read_fstab, _touch, os.path.realpath)))
+        return measure_mappings(context.deadline_s * 0.8)
+    return measure_shares(context, System(_read_mounts, _read_fstab, _touch, os.path.realpath))
 
 
 CHECK = CheckKind(
@@ -171,4 +170,5 @@ CHECK = CheckKind(
     thresholds=(Threshold("response_seconds", "network_share.slow", warning=2.0, hysteresis=0.5),),
     every_s=120.0,
     timeout_s=30.0,
+    gone_is_over=True,
 )

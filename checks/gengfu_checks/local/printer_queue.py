@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 import psutil
 
 from gengfu_checks.codes import CHECK_PROGRAM_FAILED
-from gengfu_checks.local.gone import with_gone
 from gengfu_checks.local.plain_text import plain
 from gengfu_checks.local.printer_queue_cups import read_spooler as read_cups
 from gengfu_checks.local.printer_queue_model import Queue, Spooler
@@ -47,7 +46,7 @@ def measure_queues(context: Context, read_spooler: Callable[[float], Spooler | N
     if not spooler.running:
         yield Measurement(metrics={"spooler_running": 0.0}, problem=Problem(Status.CRITICAL, SPOOLER_DOWN))
         return
-    yield from with_gone(context, _measurements(context, spooler))
+    yield from _measurements(context, spooler)
 
 
 def _measurements(context: Context, spooler: Spooler) -> Iterator[Measurement]:
@@ -108,4 +107,5 @@ CHECK = CheckKind(
     thresholds=(Threshold("oldest_job_seconds", STUCK, warning=3600.0),),
     every_s=300.0,
     timeout_s=60.0,
+    gone_is_over=True,
 )

@@ -16,7 +16,6 @@ from gengfu_checks.codes import CHECK_NEEDS_RIGHTS, CHECK_PROGRAM_FAILED
 from gengfu_checks.local import cron_daemon, cron_mail, scheduled_systemd, scheduled_windows
 from gengfu_checks.local.account_judge import listed
 from gengfu_checks.local.asked_seldom import asked_seldom
-from gengfu_checks.local.gone import with_gone_when_whole
 from gengfu_checks.local.programs import failed, find_program
 from gengfu_checks.local.scheduled_model import FAILED, NOT_SCHEDULED, RUNS_LONG, Job, measure_job, wanted
 from gengfu_checks.model import (
@@ -45,10 +44,6 @@ ASK_WINDOWS_AGAIN_S = 3600.0
 
 def measure(context: Context) -> Iterator[Measurement]:
     """Yield a measurement for each job; nothing where nothing is scheduled."""
-    return with_gone_when_whole(context, _measurements(context))
-
-
-def _measurements(context: Context) -> Iterator[Measurement]:
     ignore = context.settings["ignore"]
     if psutil.LINUX:
         of_cron = (*_cron(), *_cron_mail(context))
@@ -136,4 +131,5 @@ CHECK = CheckKind(
     every_s=900.0,
     timeout_s=60.0,
     usable=usable,
+    gone_is_over=True,
 )

@@ -13,7 +13,6 @@ import psutil
 from gengfu_checks.codes import CHECK_NEEDS_RIGHTS, CHECK_PROGRAM_FAILED
 from gengfu_checks.errors import CannotMeasure
 from gengfu_checks.local import wifi_linux, wifi_macos, wifi_windows
-from gengfu_checks.local.gone import with_gone
 from gengfu_checks.local.plain_text import plain
 from gengfu_checks.local.wifi_station import Station
 from gengfu_checks.model import (
@@ -86,7 +85,7 @@ def measure(context: Context) -> Iterator[Measurement]:
         read = wifi_windows.read_stations
     elif psutil.MACOS:
         read = _macos(context)
-    return with_gone(context, measure_stations(context, read))
+    return measure_stations(context, read)
 
 
 CHECK = CheckKind(
@@ -104,4 +103,5 @@ CHECK = CheckKind(
     thresholds=(Threshold("signal_dbm", "wifi.weak_signal", Direction.BELOW, warning=-75.0, hysteresis=3.0),),
     every_s=300.0,
     timeout_s=60.0,
+    gone_is_over=True,
 )

@@ -12,7 +12,7 @@ from gengfu_collector.faults.model import Ended, Observed, Rule
 from gengfu_collector.intake.copies import IDENTITY, Claim, claim_of, settle
 from gengfu_collector.intake.inventory import INVENTORY, has_rules
 from gengfu_collector.intake.ledger import Ranges, greet
-from gengfu_collector.intake.observe import Occasion, apply, observe_one
+from gengfu_collector.intake.observe import NOT_PLANNED, Occasion, apply, observe_one
 from gengfu_collector.intake.pipeline import record_gaps
 from gengfu_collector.intake.records import AgentRecord, SubjectRecord
 from gengfu_collector.intake.work import UnitOfWork
@@ -23,7 +23,6 @@ PRESENCE = "presence"
 KEPT_OUT = "kept out"
 MAX_GAPS_OF_AN_EPOCH = 1_000
 SELF_CHECK = "agent"
-NOT_PLANNED = "no longer in the plan"
 AT_ONCE = Rule(confirm=1, recover=1)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from gengfu_checks import guide
 from gengfu_checks.model import OK_CODE, Finding, Status
 from gengfu_collector.faults.engine import RECOVERED, is_settled
-from gengfu_collector.faults.model import Effect, EffectKind, Event, Observed, Rule, Silent, SubjectState
+from gengfu_collector.faults.model import Effect, EffectKind, Ended, Event, Observed, Rule, Silent, SubjectState
 from gengfu_collector.intake.records import AgentRecord, CheckRecord, SubjectRecord
 from gengfu_collector.intake.work import UnitOfWork
 from gengfu_collector.store.documents import to_text
@@ -29,6 +29,7 @@ _CHANGES = {
     EffectKind.LOWERED: TicketEventKind.LOWERED,
     EffectKind.RECODED: TicketEventKind.RECODED,
 }
+NOT_PLANNED = "no longer in the plan"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +63,15 @@ def observe_run(work: UnitOfWork, record: AgentRecord, shape: Shape, run: Run, o
         subject_record = subject_of(work, record, check, finding.check, finding.item)
         occasion = Occasion(finding, run.measured_at_ms)
         apply(work, record, subject_record, rule, Observed(finding.status, finding.code), occasion)
+        _note_settings(work, subject_record, shape.settings_id)
     present = {finding.item for finding in findings}
+    is_whole = all(map(_leaves_nothing_out, findings))
     for item, subject_record in check.subjects.items():
         if item not in present:
-            apply(work, record, subject_record, rule, Silent.LOST, Occasion(measured_at_ms=run.measured_at_ms))
+            event = _unnamed(shape, subject_record) if is_whole else Silent.LOST
+            apply(work, record, subject_record, rule, event, Occasion(measured_at_ms=run.measured_at_ms))
+            if is_whole:
+                _note_settings(work, subject_record, b"")
     work.set(check, "shape_id", shape.id)
     settled = all(
         is_settled(rule, subject_record.state, work.now_ms) or subject_record.state.status is None
@@ -73,6 +79,29 @@ def observe_run(work: UnitOfWork, record: AgentRecord, shape: Shape, run: Run, o
     )
     work.set(check, "settled", settled)
     return True
+
+
+def _leaves_nothing_out(finding: Finding) -> bool:
+    """False when something could not be looked at, or is wrong with the whole: with the item without name."""
+    return finding.status is Status.OK or (finding.status is not Status.UNKNOWN and finding.item != "")
+
+
+def _unnamed(shape: Shape, target: SubjectRecord) -> Event:
+    """What follows for an item that a run which could look at everything does not name.
+
+    Silence is no good news, unless the check was told to look elsewhere, or says of itself what its silence means.
+    """
+    if target.state.fault is None:
+        return Silent.LOST
+    if shape.settings_id and target.settings_id and shape.settings_id != target.settings_id:
+        return Ended(NOT_PLANNED)
+    return Observed(Status.OK, OK_CODE) if shape.gone_is_over else Silent.LOST
+
+
+def _note_settings(work: UnitOfWork, target: SubjectRecord, settings_id: bytes) -> None:
+    if target.settings_id != settings_id:
+        work.set(target, "settings_id", settings_id)
+        work.update(subject, target.id, settings_id=settings_id)
 
 
 def record_history(work: UnitOfWork, record: AgentRecord, shape: Shape, run: Run) -> None:

@@ -26,6 +26,8 @@ class SubjectRecord:
     state: SubjectState
     fault_id: int | None = None
     ticket: TicketRef | None = None
+    settings_id: bytes = b""
+    """What the check was told when it named this item; empty when it fell silent about it under the same settings."""
 
 
 @dataclass(slots=True)

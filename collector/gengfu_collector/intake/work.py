@@ -360,5 +360,6 @@ def _load_checks(connection: Connection, asset_id: int, order: tuple[int, int]) 
             state=state_from_row(row.status, row.code, row.since_at_ms, row.counters),
             fault_id=faults.get(row.id),
             ticket=tickets.get(row.id),
+            settings_id=row.settings_id or b"",
         )
     return checks

@@ -205,6 +205,7 @@ subject = Table(
     Column("code", String(128), nullable=False),
     Column("since_at_ms", BigInteger, nullable=False),
     Column("counters", Text, nullable=False),  # JSON of the engine's counters, see faults.model
+    Column("settings_id", LargeBinary(8), nullable=True),  # of the check that names it, see intake.records
     UniqueConstraint("asset_id", "check", "item"),
 )
 

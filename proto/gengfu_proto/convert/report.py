@@ -34,6 +34,7 @@ from gengfu_proto.text import clean
 from gengfu_proto.v1 import report_pb2
 
 SHAPE_ID_BYTES = 16
+SETTINGS_ID_BYTES = 8
 
 MAX_SHAPE_BYTES = 256 * 1024
 MAX_BODY_BYTES = 512 * 1024
@@ -77,6 +78,9 @@ class Shape:
     findings: tuple[FindingShape, ...]
     metric_types: Mapping[str, MetricType]
     value_count: int
+    settings_id: bytes = b""
+    """Another one than before: the check was told to look at something else. Empty where the agent does not say."""
+    gone_is_over: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +136,8 @@ def encode_run(
     metric_types: Mapping[str, MetricType],
     duration_s: float,
     target: str = "",
+    settings_id: bytes = b"",
+    gone_is_over: bool = False,
 ) -> EncodedRun:
     """Return one run of a check as wire values. `measured_at` of the first finding is that of the run."""
     names = list(dict.fromkeys(name for finding in findings for name in finding.metrics))
@@ -141,6 +147,8 @@ def encode_run(
         kind=kind,
         every_ms=round(every_s * 1000),
         target=target,
+        settings_id=settings_id,
+        gone_is_over=gone_is_over,
         metric_names=names,
         metric_types=[_METRIC_TYPES.index(metric_types.get(name, MetricType.GAUGE)) for name in names],  # type: ignore[misc]
     )
@@ -228,6 +236,8 @@ def decode_shape(data: bytes) -> Shape:
             for name, number in zip(names, message.metric_types, strict=True)
         },
         value_count=sum(len(finding.metrics) for finding in findings),
+        settings_id=message.settings_id[:SETTINGS_ID_BYTES],
+        gone_is_over=message.gone_is_over,
     )
 
 

@@ -304,6 +304,8 @@ class Shape(_message.Message):
     METRIC_NAMES_FIELD_NUMBER: _builtins.int
     METRIC_TYPES_FIELD_NUMBER: _builtins.int
     TARGET_FIELD_NUMBER: _builtins.int
+    SETTINGS_ID_FIELD_NUMBER: _builtins.int
+    GONE_IS_OVER_FIELD_NUMBER: _builtins.int
     check: _builtins.str
     """the name in the plan; by default the kind"""
     kind: _builtins.str
@@ -311,6 +313,10 @@ class Shape(_message.Message):
     """when the next run is due"""
     target: _builtins.str
     """"" for the agent's own machine"""
+    settings_id: _builtins.bytes
+    """first 8 bytes of SHA-256 of the check's settings, in a form that only the agent knows"""
+    gone_is_over: _builtins.bool
+    """an item that the check does not name any more is gone, and what was wrong with it is over"""
     @_builtins.property
     def findings(self) -> _containers.RepeatedCompositeFieldContainer[Global___FindingShape]: ...
     @_builtins.property
@@ -329,10 +335,12 @@ class Shape(_message.Message):
         metric_names: _abc.Iterable[_builtins.str] | None = ...,
         metric_types: _abc.Iterable[Global___MetricType.ValueType] | None = ...,
         target: _builtins.str = ...,
+        settings_id: _builtins.bytes = ...,
+        gone_is_over: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "every_ms", b"every_ms", "findings", b"findings", "kind", b"kind", "metric_names", b"metric_names", "metric_types", b"metric_types", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "every_ms", b"every_ms", "findings", b"findings", "gone_is_over", b"gone_is_over", "kind", b"kind", "metric_names", b"metric_names", "metric_types", b"metric_types", "settings_id", b"settings_id", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,15 @@
+"""Settings of subjects"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0007"
+down_revision = "0006"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("subject", sa.Column("settings_id", sa.LargeBinary(8), nullable=True))
