@@ -244,13 +244,15 @@ def test_a_cron_that_does_not_run_though_accounts_have_jobs(
     crontabs.mkdir()
     (crontabs / "ann").write_text("# m h dom mon dow command\nMAILTO=ann@example.org\n\n PATH = /usr/bin\n")
     (crontabs / "tmp.x1").write_text("* * * * * true\n")
+    (crontabs / "eve").write_text("what is this\n* * not enough\n\x00\xff 1 2 3 4 5 6\n")
     installed["cron"] = "/usr/sbin/cron"
     assert bench(CHECK).run() == {}, "no account has a job"
     (crontabs / "bob").write_text("# backup\n0 3 * * * /usr/local/bin/backup --to=/srv\n")
     (crontabs / "root").write_text("@daily A=1 /usr/local/bin/clean\n")
+    (crontabs / "zoe").write_text("-*/15 1-5,7 * Jan-Mar mon /usr/bin/true\n")
     found = bench(CHECK).run()["cron"]
     assert code(found) == "scheduled_job.cron_stopped"
-    assert found.facts == {"accounts": "bob, root"}
+    assert found.facts == {"accounts": "bob, root, zoe"}
     assert bench(CHECK, ignore=["cron"]).run() == {}
     monkeypatch.setattr(cron_daemon, "running", lambda: Processes(frozenset(("systemd", "crond"))))
     assert code(bench(CHECK).run()["cron"]) == "ok"

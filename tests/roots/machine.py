@@ -152,7 +152,7 @@ def _run(emulator: str, root: Root, folder: Path) -> list[dict[str, Any]]:
     console, port = folder / "console", folder / "port"
     drives = [word for path in images for word in ("-drive", f"file={path},format=raw,if=virtio,cache=unsafe")]
     argv = [
-        emulator, "-accel", "tcg,thread=multi", "-cpu", "max", "-m", "1024", "-smp", str(PROCESSORS), "-display",
+        emulator, "-accel", "tcg,thread=single", "-cpu", "max", "-m", "1024", "-smp", str(PROCESSORS), "-display",
         "none", "-monitor", "none", "-no-reboot", "-kernel", str(kernel), "-initrd", str(initrd),
         "-append", KERNEL_OPTIONS, "-serial", f"file:{console}", "-serial", f"file:{port}",
         *drives, "-nic", "user,model=virtio-net-pci",

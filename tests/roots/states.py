@@ -184,7 +184,13 @@ STATES = (
         right={"check.needs_rights": "it says which it lacks"},
         user=NOBODY,
     ),
-    State("no /sys, no /dev", On.FETCHED, nothing, with_sys=False),
+    State(
+        "no /sys, no /dev",
+        On.FETCHED,
+        nothing,
+        right={"check.not_usable": "what is read from /sys cannot be looked at"},
+        with_sys=False,
+    ),
     State("all tools", On.TOOLS, nothing, of_each_release=True),
     State(
         "all tools, an agent without rights",

@@ -22,7 +22,9 @@ FOLDERS = (Path("/var/spool/cron/crontabs"), Path("/var/spool/cron/tabs"), Path(
 DAEMONS = ("cron", "crond")
 MAX_CRONTABS = 1000
 
-_SETTING = re.compile(r"\s*[\"']?[A-Za-z_][A-Za-z0-9_]*[\"']?\s*=")
+# crontab(5): five fields of time or @daily and the like, then the command. SUSE's "-" keeps a job out of the log, and
+# cronie's "~" stands for a random minute.
+_JOB = re.compile(r"\s*(?:@[a-z]+|-?[\d*~]\S*(?:\s+[\w*,/~-]+){4})\s+\S")
 
 
 def owners(folders: Sequence[Path] = FOLDERS) -> list[str]:
@@ -34,9 +36,8 @@ def owners(folders: Sequence[Path] = FOLDERS) -> list[str]:
 
 
 def has_jobs(path: Path) -> bool:
-    """Whether a crontab holds more than comments and settings."""
-    lines = (line.strip() for line in (read_small_text(path) or "").splitlines())
-    return any(line and not line.startswith("#") and _SETTING.match(line) is None for line in lines)
+    """Whether a crontab holds a job: more than comments, settings and rubbish, which cron does not run either."""
+    return any(map(_JOB.match, (read_small_text(path) or "").splitlines()))
 
 
 def is_running() -> bool | None:
