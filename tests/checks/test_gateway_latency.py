@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from gengfu_checks.local.gateway import Route
 from gengfu_checks.local.gateway_latency import CHECK, System, measure_gateway
-from gengfu_checks.local.icmp_echo import Echo, decode_reply, parse_ping
+from gengfu_checks.local.icmp_echo import Echo, checksum, decode_reply, parse_ping
 from gengfu_checks.threshold import judge
 
 ROUTE = Route("eth0", "192.0.2.1", 100)
@@ -149,6 +149,15 @@ def test_what_is_no_answer_to_ours(data: bytes) -> None:
     assert decode_reply(data, b"token") is None
 
 
+@given(st.binary(max_size=60).filter(lambda data: len(data) % 2 == 0))
+def test_a_message_with_its_checksum_sums_up_to_ones(data: bytes) -> None:
+    total = 0
+    for position in range(0, len(data), 2):
+        total += int.from_bytes(data[position : position + 2], "big")
+        total = (total & 0xFFFF) + (total >> 16)  # end-around carry, word by word
+    assert total + checksum(data) == 0xFFFF
+
+
 # --- for real
 
 GATEWAY = """
@@ -211,7 +220,10 @@ sh("ip link set lo up", "ip link add vetha type veth peer name vethb netns {peer
    "nsenter -t {peer} -n ip address add 192.0.2.2/24 dev vethb", "nsenter -t {peer} -n ip link set vethb up")
 found = {"no gateway": look()}
 sh("ip route add default via 192.0.2.2")
+both, icmp_echo.SOCKETS = icmp_echo.SOCKETS, ()
 found["by program"] = look(2)
+icmp_echo.SOCKETS, icmp_echo.find_program = both, lambda name: None
+found["by raw socket"] = look(2)
 with open("/proc/sys/net/ipv4/ping_group_range", "w") as stream:
     stream.write("0 2147483647")
 sh("nsenter -t {peer} -n sysctl -qw net.ipv4.icmp_echo_ignore_all=1")
@@ -253,6 +265,7 @@ def test_a_real_gateway(unshare: str, requires_program: Callable[[str, str], str
     assert {name: [code for code, _, _ in look] for name, look in found.items()} == {
         "no gateway": [],
         "by program": ["ok"],
+        "by raw socket": ["ok"],
         "never answers": ["ok"],
         "answers": ["ok"],
         "stopped": ["gateway_latency.silent"],
@@ -260,7 +273,7 @@ def test_a_real_gateway(unshare: str, requires_program: Callable[[str, str], str
         "lossy": ["gateway_latency.loss"],
         "gone": ["gateway_latency.not_measured"],
     }
-    for name in ("by program", "answers"):
+    for name in ("by program", "by raw socket", "answers"):
         assert found[name][0][2]["answering"] == 1.0
     assert found["never answers"][0][2] == {"answering": 0.0}
     assert found["slow"][0][2]["round_trip_seconds"] >= 0.15

@@ -77,7 +77,7 @@ def silence(could_ask: bool, answered_before: bool, is_long: bool, is_there: boo
     if is_there is False:
         return Problem(Status.UNKNOWN, NOT_MEASURED, {"reason": "the gateway is not there (see the check network)"})
     if not could_ask:
-        needs = "a group of net.ipv4.ping_group_range, or the program ping"
+        needs = "a group of net.ipv4.ping_group_range, CAP_NET_RAW, or the program ping"
         return Problem(Status.UNKNOWN, CHECK_NEEDS_RIGHTS, {"needs": needs, "target": "ICMP"})
     if is_long:
         return Problem(Status.WARNING, SILENT)

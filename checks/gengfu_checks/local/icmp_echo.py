@@ -1,7 +1,8 @@
-"""Echo requests to one IPv4 address, by what an ordinary user may do.
+"""Echo requests to one IPv4 address, by whatever way is open.
 
-First an ICMP datagram socket, which the kernel grants to the groups of `net.ipv4.ping_group_range` (icmp(7)); where it
-does not, the program `ping` (iputils, BusyBox), which has the right by itself.
+First an ICMP datagram socket, which the kernel grants to the groups of `net.ipv4.ping_group_range` (icmp(7)); then a
+raw one, for root and who else has CAP_NET_RAW (raw(7)); else the program `ping` (iputils, BusyBox), which has the right
+by itself.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from gengfu_checks.local.programs import find_program, run_program
 INTERVAL_S = 0.25
 """Not less: many gateways answer only so many a second, and what they pass over looks like loss."""
 LAST_WAIT_S = 1.0
+SOCKETS = (socket.SOCK_DGRAM, socket.SOCK_RAW)
 
 _ECHO_REQUEST, _ECHO_REPLY = 8, 0
 _HEADER = struct.Struct(">BBHHH")
@@ -50,11 +52,13 @@ class _Series:
 
 def echo(address: str, packets: int, deadline_s: float) -> Echo | None:
     """Send requests, one at a time, and wait for the answers; None where this user may not, or has no way."""
-    try:
-        with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP)) as channel:
+    for kind in SOCKETS:
+        with (
+            contextlib.suppress(OSError),
+            contextlib.closing(socket.socket(socket.AF_INET, kind, socket.IPPROTO_ICMP)) as channel,
+        ):
             return _by_socket(channel, address, packets)
-    except OSError:
-        return _by_program(address, packets, deadline_s)
+    return _by_program(address, packets, deadline_s)
 
 
 def parse_ping(output: str) -> Echo | None:
@@ -78,13 +82,32 @@ def decode_reply(data: bytes, token: bytes) -> int | None:
     return number if is_ours else None
 
 
+def without_ip_header(packet: bytes) -> bytes:
+    """Return what an IPv4 packet carries."""
+    return packet[(packet[0] & 0x0F) * 4 :] if packet else b""
+
+
+def checksum(data: bytes) -> int:
+    """Return the checksum of a message of even length with a zero in its place (RFC 1071)."""
+    total: int = sum(struct.unpack(f">{len(data) // 2}H", data))
+    total = (total >> 16) + (total & 0xFFFF)
+    return ~(total + (total >> 16)) & 0xFFFF
+
+
+def _request(number: int, token: bytes) -> bytes:
+    """A datagram socket puts in an identifier and checksum of its own; a raw one sends these."""
+    identifier = int.from_bytes(token[:2], "big")
+    bare = _HEADER.pack(_ECHO_REQUEST, 0, 0, identifier, number) + token
+    return _HEADER.pack(_ECHO_REQUEST, 0, checksum(bare), identifier, number) + token
+
+
 def _by_socket(channel: socket.socket, address: str, packets: int) -> Echo:
     channel.connect((address, 0))
     series = _Series(os.urandom(_TOKEN_BYTES))
     for number in range(packets):
         series.sent_at[number] = time.monotonic()
         with contextlib.suppress(OSError):  # no way there just now: it counts as lost
-            channel.send(_HEADER.pack(_ECHO_REQUEST, 0, 0, 0, number) + series.token)
+            channel.send(_request(number, series.token))
         _receive(channel, series, series.sent_at[number] + INTERVAL_S)
     _receive(channel, series, time.monotonic() + LAST_WAIT_S, is_last=True)
     times = series.took_s.values()
@@ -99,11 +122,14 @@ def _receive(channel: socket.socket, series: _Series, until_s: float, *, is_last
             return
         channel.settimeout(left_s)
         try:
-            number = decode_reply(channel.recv(_MAX_REPLY_BYTES), series.token)
+            data = channel.recv(_MAX_REPLY_BYTES)
         except TimeoutError:
             return
         except OSError:  # an error message of a router for an earlier request
             continue
+        if channel.type == socket.SOCK_RAW:
+            data = without_ip_header(data)
+        number = decode_reply(data, series.token)
         if number in series.sent_at and number not in series.took_s:
             series.took_s[number] = time.monotonic() - series.sent_at[number]
 
