@@ -28,6 +28,7 @@ from gengfu_checks.local import account_windows, accounts, login_records
 from gengfu_checks.local.account_files import administrators, parse_group, parse_passwd, parse_shadow, sudoers
 from gengfu_checks.local.account_judge import Account, Policy, Rules, fits, judge_inactive, judge_passwords, listed
 from gengfu_checks.local.accounts import CHECK, Files, judge_mac_group
+from gengfu_checks.local.small_file import MAX_BYTES
 from gengfu_checks.model import Measurement, Status
 from gengfu_checks.threshold import judge
 
@@ -70,6 +71,35 @@ def measured(instance: Any, folder: Path) -> dict[str, Measurement]:
 def problem(measurement: Measurement) -> tuple[str, Any]:
     found = judge("accounts", measurement, CHECK.thresholds, None, 0.0)
     return found.code, found.facts.get("accounts")
+
+
+@pytest.mark.parametrize(
+    ("name", "item"), [("group", "administrators"), ("sudoers", "administrators"), ("shadow", "passwords")]
+)
+def test_half_a_file_is_not_judged(bench: Any, tmp_path: Path, name: str, item: str) -> None:
+    etc = tmp_path / "etc"
+    etc.mkdir()
+    (etc / "passwd").write_text("root:x:0:0:root:/root:/bin/bash\n")
+    (etc / "shadow").write_text("root:*:19000:0:99999:7:::\n")
+    assert {m.problem for m in look(bench, tmp_path).values()} == {None}
+    (etc / name).write_bytes(b"#" * MAX_BYTES + b"\n")
+    found = look(bench, tmp_path)[item].problem
+    assert found is not None
+    assert (found.status, found.code) == (Status.UNKNOWN, "check.not_usable")
+    assert found.facts == {"reason": f"{etc / name} is larger than 1048576 bytes"}
+    (etc / "passwd").write_bytes(b"#" * MAX_BYTES + b"\n")
+    with pytest.raises(CannotMeasure, match=r"not_usable"):
+        look(bench, tmp_path)
+
+
+def test_more_drop_ins_of_sudoers_than_are_read_are_not_passed_over(bench: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "etc/sudoers.d"
+    folder.mkdir(parents=True)
+    for number in range(101):
+        (folder / f"part-{number:03}").write_text("")
+    found = look(bench, tmp_path)["administrators"].problem
+    assert found is not None
+    assert found.facts == {"reason": f"{folder} holds more than 100 files"}
 
 
 def test_who_is_administrator(bench: Any, root: Callable[..., None], tmp_path: Path) -> None:

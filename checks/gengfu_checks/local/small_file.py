@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-from gengfu_checks.codes import CHECK_NEEDS_RIGHTS
+from gengfu_checks.codes import CHECK_NEEDS_RIGHTS, CHECK_NOT_USABLE
 from gengfu_checks.errors import CannotMeasure
 from gengfu_checks.model import Problem, Status
 
@@ -45,6 +45,16 @@ def read_small_text(path: Path, max_bytes: int = MAX_BYTES, *, item: str = "") -
     """The same as text; bytes that are not UTF-8 become surrogates."""
     data = read_small(path, max_bytes, item=item)
     return None if data is None else data.decode("utf-8", "surrogateescape")
+
+
+def read_whole_text(path: Path, max_bytes: int = MAX_BYTES) -> str | None:
+    """The same of a file that is only worth something whole: `check.not_usable` when it is larger."""
+    data = read_small(path, max_bytes + 1)
+    if data is None:
+        return None
+    if len(data) > max_bytes:
+        raise CannotMeasure(CHECK_NOT_USABLE, {"reason": f"{path} is larger than {max_bytes} bytes"})
+    return data.decode("utf-8", "surrogateescape")
 
 
 def needs_rights(needs: str, target: str, *, item: str = "") -> CannotMeasure:
