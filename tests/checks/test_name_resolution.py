@@ -24,7 +24,13 @@ from gengfu_checks.local import dns_query, name_resolution
 from gengfu_checks.local.dns_query import NoRoute, Reply
 from gengfu_checks.local.hang_guard import HUNG
 from gengfu_checks.local.name_resolution import CHECK, Server, System, measure_names, name_problem
-from gengfu_checks.local.name_servers import leads_nowhere, parse_resolv_conf, parse_windows, read_resolv_conf
+from gengfu_checks.local.name_servers import (
+    is_behind_stub,
+    leads_nowhere,
+    parse_resolv_conf,
+    parse_windows,
+    read_resolv_conf,
+)
 from gengfu_checks.model import Status
 from gengfu_checks.threshold import judge
 
@@ -259,6 +265,30 @@ def test_no_servers_is_silence_unless_somebody_expects_one(bench: Any) -> None:
     assert said(once, is_on_network=lambda: False) == [("unknown", "name_resolution.no_servers")]
 
 
+@pytest.mark.parametrize(
+    ("alive", "whole"),
+    [
+        ({"127.0.0.53", "192.0.2.1"}, None),
+        ({"127.0.0.53", "192.0.2.1", "192.0.2.2"}, None),
+        ({"127.0.0.53"}, "192.0.2.1, 192.0.2.2"),  # the stub answers by itself, and can ask nobody
+        ({"192.0.2.1"}, "127.0.0.53, 192.0.2.2"),  # whom no program of this machine asks
+    ],
+)
+def test_a_stub_needs_both_itself_and_a_server(bench: Any, alive: set[str], whole: str | None) -> None:
+    def ask(address: str, *_: object) -> Reply:
+        if address in alive:
+            return Reply("NOERROR", 1, 0.001)
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+
+    addresses = ["127.0.0.53", "192.0.2.1", "192.0.2.2"]
+    instance = bench(CHECK)
+    instance.memory["ever"] = True
+    system = System(lambda: addresses, ask, len, is_behind_stub=lambda: True)
+    problem = {m.item: m.problem for m in measure_names(instance.context(), system)}[""]
+    told = problem and (problem.status, problem.code, problem.facts["addresses"])
+    assert told == (whole and (Status.CRITICAL, "name_resolution.no_server_answers", whole))
+
+
 def test_a_link_to_a_file_that_is_gone(tmp_path: Path) -> None:
     path = tmp_path / "resolv.conf"
     assert not leads_nowhere(path)
@@ -342,8 +372,11 @@ def test_behind_the_stub_of_systemd_resolved_the_real_servers_are_asked_too(tmp_
     assert read_resolv_conf((first, behind)) == ["127.0.0.53"]
     behind.write_text("nameserver 192.0.2.1\nnameserver 192.0.2.1\n")
     assert read_resolv_conf((first, behind)) == ["127.0.0.53", "192.0.2.1"]
+    assert is_behind_stub(first)
     first.write_text("nameserver 192.0.2.2\n")
     assert read_resolv_conf((first, behind)) == ["192.0.2.2"]
+    assert not is_behind_stub(first)
+    assert not is_behind_stub(tmp_path / "absent")
 
 
 def test_the_servers_of_windows() -> None:

@@ -66,6 +66,8 @@ class System:
     """Whether there is a way out, over which servers could be reached."""
     is_cut_off: Callable[[], bool] = lambda: False
     """Whether the list of servers leads nowhere, so that somebody meant to have one."""
+    is_behind_stub: Callable[[], bool] = lambda: False
+    """Whether all questions go through the stub of systemd-resolved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +80,27 @@ class Server:
     no_route: bool = False
 
 
-def whole_problem(servers: Sequence[Server], expected: bool) -> Problem | None:
-    """What is wrong when no server answers. `expected`: one has answered before, or there are names to resolve.
+def is_served(servers: Sequence[Server], behind_stub: bool) -> bool:
+    """Whether names can be resolved at all: some server answers; where all questions go through the stub of
+    systemd-resolved, both the stub, which answers much by itself, and one of those that it asks."""
+    if not behind_stub:
+        return any(server.answers for server in servers)
+    ways = [[s for s in servers if (s.address in name_servers.STUBS) is is_stub] for is_stub in (True, False)]
+    return all(any(server.answers for server in way) for way in ways if way)
 
-    On a network where none ever did, nothing is claimed: there may be no service of names at all.
+
+def whole_problem(servers: Sequence[Server], behind_stub: bool, expected: bool) -> Problem | None:
+    """What is wrong when no server answers. `expected`: names were resolved before, or there are names to resolve.
+
+    On a network where none ever did, nothing is claimed: there may be no service of names at all. A stub that is silent
+    while a server behind it answers is no such network.
     """
-    if any(server.answers for server in servers):
+    if is_served(servers, behind_stub):
         return None
-    is_fault = expected and not all(server.no_route for server in servers)
-    facts: dict[str, Fact] = {"addresses": ", ".join(plain(server.address) for server in servers)}
+    silent = [server for server in servers if not server.answers]
+    is_stub_down = any(server.answers and server.address not in name_servers.STUBS for server in servers)
+    is_fault = (expected or is_stub_down) and not all(server.no_route for server in silent)
+    facts: dict[str, Fact] = {"addresses": ", ".join(plain(server.address) for server in silent)}
     return Problem(Status.CRITICAL if is_fault else Status.UNKNOWN, NO_SERVER_ANSWERS, facts)
 
 
@@ -146,19 +160,20 @@ def _measurements(context: Context, system: System, addresses: Sequence[str]) ->
     answering = [server for server in servers if server.answers]
     memory = context.memory
     memory["silent"] = not answering
-    memory["ever"] = memory.get("ever", False) or bool(answering)
+    behind_stub = not context.settings["servers"] and system.is_behind_stub()
+    memory["ever"] = memory.get("ever", False) or is_served(servers, behind_stub)
     lookups = _look_up(context, system, names or [socket.gethostname()])
     metrics = {"servers": float(len(servers)), "servers_answering": float(len(answering))}
     # The own name may be anywhere or nowhere: how long that takes is told and not judged.
     if not names:
         metrics |= _lookup_metrics(next(iter(lookups.values())))
-    problem = whole_problem(servers, bool(memory["ever"] or names))
+    problem = whole_problem(servers, behind_stub, bool(memory["ever"] or names))
     yield Measurement(metrics=metrics, problem=problem, unjudged=frozenset(("lookup_seconds",)))
     for server in servers:
         metrics = {"answering": float(bool(server.answers))}
         if server.answers:
             metrics["response_seconds"] = server.answers[_LOOPBACK].took_s
-        yield Measurement(plain(server.address), metrics, problem=server_problem(server, bool(answering)))
+        yield Measurement(plain(server.address), metrics, problem=server_problem(server, problem is None))
     for name in names:
         problem = name_problem(name, servers, lookups[name])
         unjudged = frozenset(() if answering else ("lookup_seconds",))
@@ -227,7 +242,12 @@ def measure(context: Context) -> Iterator[Measurement]:
     read_windows = partial(name_servers.read_windows, context.deadline_s * 0.3)
     read_servers = read_windows if psutil.WINDOWS else name_servers.read_resolv_conf
     system = System(
-        read_servers, dns_query.ask, _look_up_by_system, gateway.may_reach_others, name_servers.leads_nowhere
+        read_servers,
+        dns_query.ask,
+        _look_up_by_system,
+        gateway.may_reach_others,
+        name_servers.leads_nowhere,
+        name_servers.is_behind_stub,
     )
     return measure_names(context, system)
 

@@ -50,6 +50,12 @@ def read_resolv_conf(paths: Sequence[Path] = (RESOLV_CONF, RESOLVED_CONF)) -> li
     return list(dict.fromkeys(servers))
 
 
+def is_behind_stub(path: Path = RESOLV_CONF) -> bool:
+    """Whether resolv.conf names the stub of systemd-resolved and nobody else."""
+    servers = set(parse_resolv_conf(_text(path)))
+    return bool(servers) and servers <= STUBS
+
+
 def leads_nowhere(path: Path = RESOLV_CONF) -> bool:
     """Whether resolv.conf is a link to a file that nobody writes any more (systemd-resolved that is off or removed)."""
     return path.is_symlink() and not path.exists()
