@@ -18,7 +18,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text
 
 from gengfu_collector.errors import StoreError, StoreTooNew
-from gengfu_collector.store.database import DATABASE_FILE, Database, open_database
+from gengfu_collector.store.database import DATABASE_FILE, Database, newest_schema, open_database
 from gengfu_collector.store.schema import metadata
 
 KILLED_HALF_WAY = """
@@ -43,6 +43,7 @@ def test_migrations_make_what_the_schema_says(any_database: Database) -> None:
         options = {"compare_type": True, "compare_server_default": not any_database.is_sqlite}
         context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, metadata) == []
+        assert context.get_current_revision() == newest_schema()
 
 
 def test_unique_indexes_over_part_of_a_table_are_as_the_schema_says(any_database: Database) -> None:
