@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from empty_store import lay_down
 
 from gengfu_collector.store.database import Database, open_database
 from gengfu_collector.store.schema import metadata
@@ -107,7 +108,7 @@ def postgres_server(requires_program: Callable[[str, str], str]) -> Iterator[Pos
 def database(tmp_path: Path) -> Iterator[Database]:
     """A fresh embedded database."""
     folder = tmp_path / "store"
-    folder.mkdir()
+    lay_down(folder)
     opened = open_database(folder)
     yield opened
     opened.close()

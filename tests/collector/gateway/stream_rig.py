@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from empty_store import lay_down
 from intake_rig import RULES
 from machines import Machine, channel, issue, key_pem
 from sqlalchemy import Table, select
@@ -62,6 +63,7 @@ class Site:
         self.errors: list[BaseException] = []
         self.refused: list[str] = []
         self.authority = Authority.open(data, wall_clock_ms())
+        lay_down(data)
         self.database = open_database(data)
         self.writer = Writer(self.database, self.errors.append)
         self.intake = Intake(
