@@ -28,6 +28,8 @@ _FAMILY_END = "\0"
 _ASSET = "\1"
 _NAMES = "\2"
 
+_TO_ESCAPE = frozenset('"\\%')
+
 LayoutKey = tuple[Any, ...]
 
 
@@ -152,5 +154,12 @@ def _labels(shape: Shape) -> list[str]:
     """The labels of every finding, and at the end those of the run."""
     before = _before(shape.check)
     after = f",{label_text({'target': shape.target})}".replace("%", "%%") if shape.target else ""
-    items = [f',item="{escape_label_value(part.item)}"' if part.item else "" for part in shape.findings]
-    return [f"{before}{item.replace('%', '%%')}{after}" for item in (*items, "")]
+    items = [part.item for part in shape.findings]
+    if not _is_plain("".join(items)):
+        items = [escape_label_value(item).replace("%", "%%") for item in items]
+    return [*[f'{before},item="{item}"{after}' if item else f"{before}{after}" for item in items], f"{before}{after}"]
+
+
+def _is_plain(text: str) -> bool:
+    """True when nothing in a label's value has to be escaped, as with nearly all items."""
+    return text.isascii() and text.isprintable() and _TO_ESCAPE.isdisjoint(text)
