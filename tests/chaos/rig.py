@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import mutants
 from books import SPOOL_FILE, STORE_FILE, copy_database, put_back, read_spool, read_store
@@ -146,8 +147,13 @@ class Rig:
         clock = self.folder / f"{name}.clock" if self.may_fake_time else None
         if clock is not None:
             clock.write_text("+0")
-        options = {"launcher": self._launcher(side), "environment": self._environment(name, side, clock)}
+        options: dict[str, Any] = {
+            "launcher": self._launcher(side),
+            "environment": self._environment(name, side, clock),
+        }
         if side == COLLECTOR:
+            # What was laid down before the power is cut would not outlive it.
+            options["first_start"] = disk is not None
             program: Program = self._site.collector(name, inspection=self._inspection(), data=home, **options)
             return Member(program, side, home / STORE_FILE, disk, clock)
         program = self._site.agent(name, state=home, **options)

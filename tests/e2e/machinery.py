@@ -23,10 +23,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
+from empty_store import lay_down
 from held_ports import held_ports
+from within import run_within
 
 from gengfu_agent.status import Status, read_status
 from gengfu_collector.admin.client import SOCKET_FILE, ask
+from gengfu_collector.cli import main
 from gengfu_collector.errors import CollectorError
 
 BIN = Path(sys.executable).parent
@@ -136,9 +139,15 @@ class Collector(Program):
         data: Path | None = None,
         launcher: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        first_start: bool = False,
     ) -> None:
-        """`launcher` stands in for the program's path: a test's own way into the same program."""
+        """`launcher` stands in for the program's path: a test's own way into the same program.
+
+        With `first_start` it makes its database itself; without, an empty one is there, which saves a part of a second.
+        """
         self.data = data or folder / name
+        if not first_start:
+            lay_down(self.data)
         self.inspection = folder / f"{name}-inspection"
         self.inspection.mkdir()
         self._closing = ExitStack()
@@ -198,7 +207,7 @@ class Collector(Program):
 
     def command_line(self, *words: str) -> subprocess.CompletedProcess[str]:
         """What a person at the command line gets."""
-        return run("gengfu-collector", *words, "--data", str(self.data))
+        return run_within(main, *words, "--data", str(self.data))
 
     def json(self, *words: str) -> Any:
         """What a script at the command line gets; the command must succeed."""

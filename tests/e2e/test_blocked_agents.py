@@ -17,7 +17,7 @@ def connected(site: Site) -> tuple[Collector, Agent]:
     )
     agent.join(collector)
     agent.start()
-    until(lambda: agent.is_connected(collector), "the agent is connected")
+    until(lambda: collector.agents()[0]["high_water"], "findings flow")
     return collector, agent
 
 

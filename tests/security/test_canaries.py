@@ -11,12 +11,11 @@ import io
 import json
 import os
 import re
-import sys
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from machinery import Collector, Site, constants, until
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_classic
 from test_hostile_agents import PROFILE
+from within import run_within
 
 from gengfu_agent import cli as agent_cli
 from gengfu_checks import guide
@@ -80,24 +80,12 @@ def locale(name: str) -> Iterator[None]:
 
 
 def told_by(main: Callable[[], object], *words: str) -> tuple[int, str, str]:
-    """Exit code, output and errors of a command, run within this process as in one of its own."""
-    output, said = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
-    arguments, mask = sys.argv, os.umask(0o077)
-    sys.argv = ["program", *words]
-    code = 0
-    try:
-        with redirect_stdout(output), redirect_stderr(said):
-            code = main() or 0  # type: ignore[assignment]
-    except SystemExit as left:
-        code = left.code if isinstance(left.code, int) else int(left.code is not None)
-    finally:
-        sys.argv = arguments
-        os.umask(mask)
-    texts = [stream.buffer.getvalue().decode() for stream in (output, said)]  # type: ignore[attr-defined]
-    assert "Traceback" not in texts[1], texts[1]
-    for text in texts:
+    """Exit code, output and errors of a command."""
+    done = run_within(main, *words)
+    assert "Traceback" not in done.stderr, done.stderr
+    for text in (done.stdout, done.stderr):
         assert_harmless(text, " ".join(words))
-    return code, *texts  # type: ignore[return-value]
+    return done.returncode, done.stdout, done.stderr
 
 
 def command(house: Collector, *words: str) -> tuple[int, str, str]:

@@ -1,4 +1,4 @@
-"""The collector's command line as real processes, on a data folder with hostile names in it."""
+"""The collector's command line, on a data folder with hostile names in it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from intake_rig import Rig, run, submission
+from within import run_within
 
 from gengfu_checks.model import Status
+from gengfu_collector.cli import main
 from gengfu_collector.fleet import assets
 from gengfu_collector.intake.submission import Rejection, RejectionReason
 from gengfu_collector.store.database import open_database, prepare_folder
@@ -30,29 +32,28 @@ FIRST, SECOND = "GF-2027-000001", "GF-2027-000002"
 
 
 class CommandLine:
-    """Runs commands on one data folder."""
+    """Runs commands on one data folder, within this process where nothing else is asked for."""
 
     def __init__(self, data: Path, **environment: str) -> None:
         self.data = data
-        self.environment = {"LANG": "C.UTF-8", **environment}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG"))}
+        self.environment = inherited | {"LANG": "C.UTF-8", **environment}
 
-    def start(self, *arguments: str, **more: Any) -> subprocess.Popen[str]:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG"))}
+    def start(self, *arguments: str, program: Sequence[str] = PROGRAM) -> subprocess.Popen[str]:
+        """Start a process for a command."""
         return subprocess.Popen(
-            [*PROGRAM, *arguments, "--data", str(self.data)],
+            [*program, *arguments, "--data", str(self.data)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             encoding="utf-8",
-            env={**environment, **self.environment},
-            **more,
+            env=self.environment,
         )
 
-    def __call__(self, *arguments: str, exit_code: int | None = 0) -> str:
+    def __call__(self, *arguments: str, exit_code: int | None = 0, process: bool = False) -> str:
         """Run a command; return what it printed. Nothing that it says may be a traceback, or obeyed by a terminal."""
-        process = self.start(*arguments)
-        output, said = process.communicate(timeout=WITHIN_S)
-        assert process.returncode == exit_code, (process.returncode, output, said)
+        code, output, said = self._process(*arguments) if process else self._within(*arguments)
+        assert code == exit_code, (code, output, said)
         for text in (output, said):
             assert "Traceback" not in text, text
             assert [c for c in text if not c.isprintable() and c != "\n"] == []
@@ -60,12 +61,21 @@ class CommandLine:
             self.error = said
         return output
 
+    def _process(self, *arguments: str) -> tuple[int, str, str]:
+        process = self.start(*arguments)
+        output, said = process.communicate(timeout=WITHIN_S)
+        return process.returncode, output, said
+
+    def _within(self, *arguments: str) -> tuple[int, str, str]:
+        done = run_within(main, *arguments, "--data", str(self.data), environment=self.environment)
+        return done.returncode, done.stdout, done.stderr
+
     def json(self, *arguments: str, exit_code: int = 0) -> Any:
         return json.loads(self(*arguments, "--json", exit_code=exit_code))
 
-    def refused(self, *arguments: str, exit_code: int) -> str:
+    def refused(self, *arguments: str, exit_code: int, process: bool = False) -> str:
         """Run a command that fails; return the one line that it says."""
-        self(*arguments, exit_code=exit_code)
+        self(*arguments, exit_code=exit_code, process=process)
         assert self.error.endswith("\n"), self.error
         assert self.error.count("\n") == 1, self.error
         assert self.error.startswith("gengfu-collector: ")

@@ -67,7 +67,7 @@ def test_a_port_in_use_is_named_with_its_option(data: Path, listener: str) -> No
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         others = [option for option in ANYWHERE if not option.startswith(f"--{listener}")]
-        said = CommandLine(data).refused("run", *others, f"--{listener}=127.0.0.1:{port}", exit_code=2)
+        said = CommandLine(data).refused("run", *others, f"--{listener}=127.0.0.1:{port}", exit_code=2, process=True)
     assert f"port {port} is in use" in said
     assert f"--{listener}" in said
     # Nothing holds the folder afterwards.
@@ -77,8 +77,10 @@ def test_a_port_in_use_is_named_with_its_option(data: Path, listener: str) -> No
 
 def test_a_second_collector_on_the_same_data_is_refused_with_the_first_ones_number(data: Path) -> None:
     with collector(data) as running:
-        said = CommandLine(data).refused("run", *ANYWHERE, exit_code=1)
+        said = CommandLine(data).refused("run", *ANYWHERE, exit_code=1, process=True)
         assert f"process {running.process.pid}" in said
+        assert str(data) in said
+        assert "--data" in said
         assert CommandLine(data).json("status")["running"]
 
 
@@ -98,7 +100,7 @@ def test_a_newer_database_is_refused(data: Path) -> None:
     plain.commit()
     plain.close()
     for command in (("run", *ANYWHERE), ("ticket", "list"), ("status",)):
-        said = CommandLine(data).refused(*command, exit_code=1)
+        said = CommandLine(data).refused(*command, exit_code=1, process=command[0] == "run")
         assert "9999" in said
         assert "install the Gengfu that wrote it" in said
 
@@ -107,7 +109,7 @@ def test_a_damaged_database_is_named(data: Path) -> None:
     data.mkdir()
     (data / DATABASE_FILE).write_bytes(b"no database at all" * 1_000)
     for command in (("run", *ANYWHERE), ("ticket", "list")):
-        assert "not a database" in CommandLine(data).refused(*command, exit_code=1)
+        assert "not a database" in CommandLine(data).refused(*command, exit_code=1, process=command[0] == "run")
 
 
 def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:

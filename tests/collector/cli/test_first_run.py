@@ -1,4 +1,4 @@
-"""What somebody meets who has just installed the collector: real processes, from outside."""
+"""What somebody meets who has just installed the collector, from outside."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from within import run_within
+
+from gengfu_collector.cli import main
 
 PROGRAM = [sys.executable, "-m", "gengfu_collector"]
 WITHIN_S = 30.0
@@ -64,16 +67,16 @@ def test_a_profile_put_into_the_data_folder_of_a_running_collector_counts_from_t
         assert refused.returncode == 2
         assert "mine.toml:3" in refused.stderr
         (data / "inspection" / "mine.toml").write_text('[[profile]]\nname = "mine"\n')
-        assert ask("reload", "--data", str(data)).returncode == 0
+        assert run_within(main, "reload", "--data", str(data)).returncode == 0
         empty = tmp_path / "empty"
         empty.mkdir()
-        difference = ask("config", "diff", str(empty), "--data", str(data))
+        difference = run_within(main, "config", "diff", str(empty), "--data", str(data))
         assert difference.returncode == 0, difference.stderr
 
 
 @pytest.mark.parametrize(("words", "says"), [(("ticket", "list"), "acknowledged"), (("fault", "list"), "open, closed")])
 def test_a_state_that_does_not_exist_is_refused(tmp_path: Path, words: tuple[str, str], says: str) -> None:
-    done = ask(*words, "--state", "opne", "--data", str(tmp_path))
+    done = run_within(main, *words, "--state", "opne", "--data", str(tmp_path))
     assert done.returncode == 2
     assert 'did you mean "open"' in done.stderr
     assert says in done.stderr
@@ -100,10 +103,8 @@ def test_the_address_that_is_shown_can_be_opened_also_with_ipv6(tmp_path: Path) 
 
 @pytest.mark.parametrize("environment", [{"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "latin-1"}])
 def test_a_terminal_without_chinese_shows_escapes(tmp_path: Path, environment: Mapping[str, str]) -> None:
-    data = str(tmp_path / "data")
-    with running(Path(data)):
-        pass
-    assert ask("token", "create", "--label", "site=总部", "--data", data).returncode == 0
+    data = str(tmp_path)
+    assert run_within(main, "token", "create", "--label", "site=总部", "--data", data).returncode == 0
     table = ask("token", "list", "--data", data, **environment)
     assert table.returncode == 0, table.stderr
     assert "site=\\u603b\\u90e8" in table.stdout

@@ -1,4 +1,4 @@
-"""Commands of the inventory as real processes, for people in both languages and for scripts."""
+"""Commands of the inventory, for people in both languages and for scripts."""
 
 from __future__ import annotations
 
