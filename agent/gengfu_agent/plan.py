@@ -133,7 +133,7 @@ def _bind(planned: PlannedCheck, catalogue: Catalogue, allowed: Allowed) -> Runn
 
 
 def _settings_id(planned: PlannedCheck) -> bytes:
-    said = json.dumps(dict(planned.settings), sort_keys=True).encode()
+    said = json.dumps([planned.kind, dict(planned.settings)], sort_keys=True).encode()
     return hashlib.sha256(said).digest()[:SETTINGS_ID_BYTES]
 
 

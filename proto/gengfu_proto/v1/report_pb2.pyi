@@ -314,7 +314,7 @@ class Shape(_message.Message):
     target: _builtins.str
     """"" for the agent's own machine"""
     settings_id: _builtins.bytes
-    """first 8 bytes of SHA-256 of the check's settings, in a form that only the agent knows"""
+    """what the check was told, as 8 bytes of a hash of it in a form that only the agent knows"""
     gone_is_over: _builtins.bool
     """an item that the check does not name any more is gone, and what was wrong with it is over"""
     @_builtins.property
