@@ -92,9 +92,25 @@ def test_half_a_file_is_not_judged(bench: Any, tmp_path: Path, name: str, item: 
         look(bench, tmp_path)
 
 
+@pytest.mark.parametrize("lost", [None, b"", bytes(range(256)) * 40])
+def test_files_that_do_not_name_root_are_damaged(bench: Any, tmp_path: Path, lost: bytes | None) -> None:
+    etc = tmp_path / "etc"
+    etc.mkdir()
+    (etc / "passwd").write_text("root:x:0:0:root:/root:/bin/bash\n")
+    if lost is not None:
+        (etc / "shadow").write_bytes(lost)
+    found = look(bench, tmp_path)["passwords"].problem
+    assert found is not None
+    assert found.facts == {"reason": f"{etc / 'shadow'} has no account of root: it is damaged or lost"}
+    (etc / "passwd").write_bytes(lost or b"")
+    with pytest.raises(CannotMeasure, match=r"not_usable"):
+        look(bench, tmp_path)
+
+
 def test_more_drop_ins_of_sudoers_than_are_read_are_not_passed_over(bench: Any, tmp_path: Path) -> None:
     folder = tmp_path / "etc/sudoers.d"
     folder.mkdir(parents=True)
+    (tmp_path / "etc/passwd").write_text("root::0:0:root:/root:/bin/bash\n")
     for number in range(101):
         (folder / f"part-{number:03}").write_text("")
     found = look(bench, tmp_path)["administrators"].problem

@@ -84,13 +84,18 @@ def _rules(context: Context) -> Rules:
 def measure_linux(context: Context, files: Files) -> Iterator[Measurement]:
     """Each item by its own files, so that one without rights does not hide the others.
 
-    Raises CannotMeasure where passwd itself is too large.
+    Raises CannotMeasure where passwd itself is damaged or too large.
     """
     rules, now_s = _rules(context), context.now()
     entries = parse_passwd(read_whole_text(files.etc / "passwd") or "")
+    first_root = next((entry for entry in entries if entry.uid == 0), None)
+    if first_root is None:
+        raise _damaged(files.etc / "passwd")
     yield from _or_unknown("administrators", lambda: _administrators(entries, files, rules))
     try:
         shadow = parse_shadow(read_whole_text(files.etc / "shadow") or "")
+        if first_root.second_field == "x" and first_root.name not in shadow:
+            raise _damaged(files.etc / "shadow")
         uid_min, policy = _uid_min(files), _policy(files)
     except CannotMeasure as error:
         yield Measurement("passwords", problem=unknown(error))
@@ -100,6 +105,11 @@ def measure_linux(context: Context, files: Files) -> Iterator[Measurement]:
         yield judged.judge_passwords(accounts, policy, rules, now_s)
         yield judged.judge_inactive(accounts, rules, now_s)
     yield from _or_unknown("failed_logins", lambda: _failed_logins(context, files))
+
+
+def _damaged(path: Path) -> CannotMeasure:
+    """For a file that does not hold the account that every system has."""
+    return CannotMeasure(CHECK_NOT_USABLE, {"reason": f"{path} has no account of root: it is damaged or lost"})
 
 
 def _or_unknown(item: str, one: Callable[[], Measurement | None]) -> Iterator[Measurement]:
