@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,18 @@ def test_the_same_plan_again_gives_equal_checks() -> None:
     shelf = Shelf(kind_of(returning(), settings=WITH_SETTINGS))
     plan = Plan((planned("made_up", path="/x"), planned("nothing")))
     assert accept(plan, shelf, Allowed()) == accept(plan, shelf, Allowed())
+
+
+def test_runs_name_what_the_check_was_told() -> None:
+    kinds = Shelf(kind_of(returning(), settings=WITH_SETTINGS), kind_of(returning(), "other", settings=WITH_SETTINGS))
+
+    def told(check: PlannedCheck) -> bytes:
+        (accepted,), _ = accept(Plan((check,)), kinds, Allowed())
+        return accepted.settings_id
+
+    one, another = planned("made_up", "x", path="/x"), planned("made_up", "x", path="/y")
+    assert told(one) == told(replace(one, every_s=30.0, thresholds=())) != b""
+    assert len({told(one), told(another), told(replace(one, kind="other"))}) == 3
 
 
 def test_a_plan_is_kept_privately_and_found_again(tmp_path: Path) -> None:
