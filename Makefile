@@ -3,6 +3,8 @@
 
 VENV := .venv
 # Tests wait for processes and sockets more than they compute, so more of them run than there are cores.
+# Workers take files in the order of tests/conftest.py: by themselves they would leave those with few tests, which are
+# the longest, to the end.
 WORKERS := 4
 # Of make chaos and make fuzz; a seed repeats a run: make chaos SECONDS=60 SEED=7
 SECONDS := 300
@@ -22,7 +24,7 @@ demo: setup ## a collector and an agent on this machine, until Ctrl-C
 	@exec $(VENV)/bin/python deploy/demo.py
 
 test: setup ## all tests, on the default interpreter
-	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-all: ## all tests, on every one of Python 3.11, 3.12 and 3.13 that this machine has
 	@.ci/test-all $(ARGS)
