@@ -147,6 +147,13 @@ def test_rules_deviations_exceptions_and_totals(site: Site) -> None:
     collector.inspect(text + exception(asset, TODAY - timedelta(days=2)))
     assert collector.ask("reload")["plans_sent"] == 1
     until(lambda: ratio(collector) == ["0.25"], "after its end it counts again")
+    said = collector.command_line("reload").stdout
+    assert "this exception ended" in said
+    assert "no asset in service" not in said
+
+    collector.inspect(text + exception("desk-9*", TODAY + timedelta(days=2)))
+    for command in (("reload",), ("config", "check", "--inspection", str(collector.inspection))):
+        assert "no asset in service is called desk-9*" in collector.command_line(*command).stdout
 
     collector.inspect(text.replace('"banner"', '"notice"'))
     assert collector.ask("reload")["plans_sent"] == 1

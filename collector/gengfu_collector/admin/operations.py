@@ -20,7 +20,7 @@ from gengfu_collector.errors import Refused, UsageError
 from gengfu_collector.fleet import agents, assets, compliance, events, tokens
 from gengfu_collector.fleet.inspection import load_inspection
 from gengfu_collector.fleet.plan_words import ENGLISH
-from gengfu_collector.fleet.review import diff
+from gengfu_collector.fleet.review import diff, review
 from gengfu_collector.fleet.standards import CHECK_KIND
 from gengfu_collector.gateway.authority import Authority
 from gengfu_collector.gateway.messages import DrainReason
@@ -251,9 +251,12 @@ async def _inventory_refresh(desk: Desk, actor: str, name: str) -> Any:
     return {"asset": name, "asked": True}
 
 
-async def _reload(desk: Desk, _actor: str) -> Any:
+async def _reload(desk: Desk, actor: str, language: str = ENGLISH) -> Any:
     desk.reload()
-    return {"plans_sent": await desk.give_orders(), "running": desk.running}
+    sent = await desk.give_orders()
+    found = await _reading(lambda c: assets.every(c, retired=False))(desk, actor)
+    warnings = review(desk.inspection(), [one.name for one in found]).warnings(language)
+    return {"plans_sent": sent, "running": desk.running, "warnings": warnings}
 
 
 async def _status(desk: Desk, _actor: str) -> Any:

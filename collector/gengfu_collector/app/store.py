@@ -56,10 +56,10 @@ def open_store(
             database.close()
 
 
-def lone_desk(store: Store, inspection: Inspection) -> Desk:
+def lone_desk(store: Store, inspection: Callable[[], Inspection]) -> Desk:
     """A desk for one command while no collector runs."""
     intake = Intake(store.database, store.writer, LiveTable(), lambda call, *arguments: call(*arguments), wall_clock_ms)
-    return Desk(store.database, intake, store.authority, wall_clock_ms, lambda: inspection)
+    return Desk(store.database, intake, store.authority, wall_clock_ms, inspection)
 
 
 def store_figures(database: Database) -> StoreFigures:

@@ -16,10 +16,11 @@ from gengfu_collector.cli.common import Data, Json, group, listing
 from gengfu_collector.cli.compliance import compliance
 from gengfu_collector.cli.fleet import agent_app, asset_app, token_app
 from gengfu_collector.cli.inventory import inventory_app
-from gengfu_collector.cli.reach import configuration, data_folder, request
+from gengfu_collector.cli.reach import configuration, data_folder, has_store, request
 from gengfu_collector.cli.root import root_app
 from gengfu_collector.cli.tickets import fault_app, ticket_app
 from gengfu_collector.errors import UsageError
+from gengfu_collector.fleet.plan_words import say
 
 app = typer.Typer(
     help="Gengfu 更夫: collector of inspection results, tickets and metrics.",
@@ -112,11 +113,13 @@ def reload(data: Data = None) -> None:
 
     Agents whose plan is another then get it. 计划有变的代理随即收到新计划。
     """
-    found = request(data, "reload")
+    found = request(data, "reload", language=show.language())
     if not found["running"]:
         raise UsageError("no collector runs here; it reads the inspection folder when it starts")
     sent = found["plans_sent"]
     show.line(f"已向 {sent} 个代理下发新计划" if show.in_chinese() else f"{sent} agents got a new plan")
+    for warning in found["warnings"]:
+        show.line(say(show.language(), "warning", text=warning))
 
 
 @ledger_app.command("verify")
@@ -154,14 +157,18 @@ def config_check(
     Then show what they say. 无误时显示其内容。
     """
     from gengfu_collector.config import CommandLine
-    from gengfu_collector.fleet.review import check_folder
+    from gengfu_collector.fleet.inspection import load_inspection
+    from gengfu_collector.fleet.review import review
 
-    config = configuration(data_folder(data), CommandLine(inspection=inspection))
-    review = check_folder(config.inspection, config.zone)
+    folder = data_folder(data)
+    config = configuration(folder, CommandLine(inspection=inspection))
+    loaded = load_inspection(config.inspection, config.zone)
+    names = [row["name"] for row in request(data, "asset.list", retired=False)] if has_store(folder) else None
+    found = review(loaded, names)
     if json:
-        show.as_json(review.as_json())
+        show.as_json(found.as_json())
     else:
-        for text in review.lines(show.language()):
+        for text in found.lines(show.language()):
             show.line(text)
 
 

@@ -8,6 +8,7 @@ import json
 import os
 import time
 from contextlib import suppress
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,13 @@ def configuration(data: Path, options: CommandLine | None = None) -> CollectorCo
     from gengfu_collector.config import CommandLine, load_config
 
     return load_config(data, options or CommandLine(), os.environ)
+
+
+def has_store(data: Path) -> bool:
+    """Whether a collector runs or ran on this folder, so that it can be asked without making anything there."""
+    from gengfu_collector.store.database import LOCK_FILE
+
+    return (data / LOCK_FILE).exists()
 
 
 def request(given: Path | None, operation: str, **arguments: Any) -> Any:
@@ -75,7 +83,8 @@ async def _alone(data: Path, operation: str, arguments: dict[str, Any], actor: s
 
     config = configuration(data)
     with open_store(config) as store:
-        desk = lone_desk(store, load_inspection(config.inspection, config.zone))
+        # Read by what needs it only: a folder with a mistake in it is not in the way of the rest.
+        desk = lone_desk(store, cache(partial(load_inspection, config.inspection, config.zone)))
         return await perform(desk, operation, arguments, actor)
 
 

@@ -14,7 +14,7 @@ The agent decides by its own clock when one ends, so that it ends on a machine t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta, tzinfo
 from fnmatch import fnmatchcase
@@ -61,6 +61,12 @@ class Exemption:
         """Whether it is for an asset."""
         is_named = not self.assets or any(name == asset or fnmatchcase(name, asset) for asset in self.assets)
         return is_named and fits(self.match, asset_class, labels)
+
+    def names_nobody(self, names: Set[str]) -> list[str]:
+        """Which of its names and globs none of these assets has."""
+        unknown = [asset for asset in self.assets if asset not in names]
+        globs = {asset for asset in unknown if _WILDCARDS.intersection(asset)}
+        return [asset for asset in unknown if asset not in globs or not any(fnmatchcase(name, asset) for name in names)]
 
     def as_json(self) -> dict[str, Any]:
         """Everything that it says, and where."""

@@ -22,6 +22,10 @@ _SENTENCES = {
         "{place}: this exception ended on {until}; its rules count again",
         "{place}：该例外已于 {until} 到期，其规则重新生效",
     ),
+    "strangers": (
+        "{place}: no asset in service is called {names}",
+        "{place}：没有名为 {names} 的在用资产",
+    ),
     "standard": ("standard {name} ({place}): {rules}", "标准 {name}（{place}）：{rules}"),
     "profile": ("{name} ({place}): {checks} for {match}", "{name}（{place}）：{checks}，适用于 {match}"),
     "taken_out": ("{name}: taken out", "{name}：已移除"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, tzinfo
 from pathlib import Path
@@ -32,18 +32,25 @@ NAMES_SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class FolderReview:
-    """What `config check` says of a folder that was accepted."""
+    """What `config check` says of a folder that was accepted. `assets` are the names of those in service; None where
+    nobody knows them.
+    """
 
     inspection: Inspection
     today: date
+    assets: frozenset[str] | None = None
 
     def warnings(self, language: str = ENGLISH) -> list[str]:
-        """What works and may not be meant: doubts of the folder, and exceptions that have ended."""
-        return [*self.inspection.warnings] + [
-            say(language, "ended", place=exception.place, until=exception.waiver.until)
-            for exception in self.inspection.exceptions
-            if self._has_ended(exception)
-        ]
+        """What works and may not be meant: doubts of the folder, exceptions that have ended or are for no asset."""
+        warnings = list(self.inspection.warnings)
+        for exception in self.inspection.exceptions:
+            if self._has_ended(exception):
+                warnings.append(say(language, "ended", place=exception.place, until=exception.waiver.until))
+            strangers = [] if self.assets is None else exception.names_nobody(self.assets)
+            if strangers:
+                names = _names_text(strangers, language)
+                warnings.append(say(language, "strangers", place=exception.place, names=names))
+        return warnings
 
     def _has_ended(self, exception: Exemption) -> bool:
         return exception.last_day < self.today
@@ -131,8 +138,13 @@ class Difference:
 
 def check_folder(folder: Path | None, zone: tzinfo | None = None, now: datetime | None = None) -> FolderReview:
     """Load a folder as the collector would; raises ConfigurationError. `now` tells which exceptions have ended."""
-    inspection = load_inspection(folder, zone)
-    return FolderReview(inspection, (now or datetime.now(inspection.zone)).date())
+    return review(load_inspection(folder, zone), now=now)
+
+
+def review(inspection: Inspection, assets: Iterable[str] | None = None, now: datetime | None = None) -> FolderReview:
+    """What there is to say of a folder that was loaded; `assets` as in `FolderReview`."""
+    today = (now or datetime.now(inspection.zone)).date()
+    return FolderReview(inspection, today, None if assets is None else frozenset(assets))
 
 
 def diff(old: Inspection, new: Inspection, assets: Iterable[NamedAsset]) -> Difference:
@@ -193,6 +205,6 @@ def _match_text(match: Match, language: str) -> str:
     return ", ".join(rules) or say(language, "every_asset")
 
 
-def _names_text(names: tuple[str, ...], language: str) -> str:
+def _names_text(names: Sequence[str], language: str) -> str:
     more = len(names) - NAMES_SHOWN
     return ", ".join(names[:NAMES_SHOWN]) + (say(language, "and_more", count=more) if more > 0 else "")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from dataclasses import replace
+from datetime import date, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -205,6 +206,10 @@ def test_check_tells_standards_exceptions_and_those_that_have_ended(tmp_path: Pa
     review = check_folder(tmp_path, SHANGHAI, datetime(2027, 4, 1, tzinfo=SHANGHAI))
     assert review.lines()[1].startswith(f"warning: {tmp_path / 'cc.toml'}:21: this exception ended on 2027-03-31")
     document = json.loads(json.dumps(review.as_json()))
+    known = replace(review, today=date(2027, 3, 31), assets=frozenset(("pc-2", "lab-7")))
+    assert known.warnings() == [f"{tmp_path / 'cc.toml'}:21: no asset in service is called pc-1"]
+    assert "没有名为 pc-1, lab-* 的在用资产" in replace(known, assets=frozenset()).warnings("zh")[0]
+    assert replace(known, assets=None).warnings() == []
     assert [(one["owner"], one["ended"]) for one in document["exceptions"]] == [("Li Lei", True)]
     assert {one["standard"] for one in document["standards"]} == {"office-terminal", "server", "call-centre"}
 
