@@ -1,5 +1,5 @@
 """What every end-to-end test has."""
 
-from site_fixture import pytest_runtest_makereport, site
+from site_fixture import lasting_site, pytest_runtest_makereport, site
 
-__all__ = ["pytest_runtest_makereport", "site"]
+__all__ = ["lasting_site", "pytest_runtest_makereport", "site"]

@@ -1,4 +1,4 @@
-"""A site for each test, and what its programs said where the test fails; a conftest takes both from here."""
+"""A site for each test or each file, and what its programs said where a test fails; a conftest takes them from here."""
 
 from __future__ import annotations
 
@@ -15,12 +15,19 @@ def site(tmp_path: Path) -> Iterator[Site]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def lasting_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """For tests of one file that leave each other alone."""
+    with site_in(tmp_path_factory.mktemp("lasting")) as made:
+        yield made
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    made = getattr(item, "funcargs", {}).get("site")
-    if report.failed and isinstance(made, Site):
-        report.sections.append(("programs", made.told()))
+    if report.failed:
+        sites = [value for value in getattr(item, "funcargs", {}).values() if isinstance(value, Site)]
+        report.sections += [("programs", made.told()) for made in sites]
     return report

@@ -8,6 +8,6 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parent.parent
 sys.path += [str(TESTS / part) for part in ("e2e", "agent", "proto", "collector", "collector/gateway", "fuzz")]
 
-from site_fixture import pytest_runtest_makereport, site  # noqa: E402
+from site_fixture import lasting_site, pytest_runtest_makereport, site  # noqa: E402
 
-__all__ = ["pytest_runtest_makereport", "site"]
+__all__ = ["lasting_site", "pytest_runtest_makereport", "site"]
