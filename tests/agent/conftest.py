@@ -33,6 +33,5 @@ async def collector() -> AsyncIterator[FakeCollector]:
     """A collector that runs; a test may stop it, and start it again on the same ports."""
     fake = FakeCollector()
     with held_ports(2) as (fake.enrol_port, fake.stream_port):
-        await fake.start()
-        yield fake
-        await fake.stop()
+        async with fake.running():
+            yield fake

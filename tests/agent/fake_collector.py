@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -180,6 +181,15 @@ class FakeCollector(enrolment_pb2_grpc.EnrolmentServicer, stream_pb2_grpc.AgentS
         enrolment_pb2_grpc.add_EnrolmentServicer_to_server(self, self._server)
         stream_pb2_grpc.add_AgentStreamServicer_to_server(self, self._server)
         await self._server.start()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[FakeCollector]:
+        """Itself, running; stopped at the end whatever happens, so that no later test finds its event loop gone."""
+        await self.start()
+        try:
+            yield self
+        finally:
+            await self.stop()
 
     async def stop(self) -> None:
         if self._server is not None:

@@ -162,10 +162,10 @@ async def test_the_port_of_the_stream_is_not_the_one_for_enrolment(collector: Fa
 async def test_a_wrong_clock_is_named(tmp_path: Path, validity: tuple[float, float], words: str) -> None:
     collector = FakeCollector()
     collector.server_validity = validity
-    await collector.start()
-    with pytest.raises(WrongClock, match=f"{words} by the clock of this machine.*set this machine's clock.*valid from"):
-        await enrol_at(collector, tmp_path)
-    await collector.stop()
+    told = f"{words} by the clock of this machine.*set this machine's clock.*valid from"
+    async with collector.running():
+        with pytest.raises(WrongClock, match=told):
+            await enrol_at(collector, tmp_path)
 
 
 async def test_a_clock_that_is_a_little_wrong_is_measured(collector: FakeCollector, tmp_path: Path) -> None:

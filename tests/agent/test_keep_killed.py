@@ -62,10 +62,8 @@ def reported(state: Path) -> list[Finding]:
 async def test_killed_at_any_moment(tmp_path: Path) -> None:
     state, log = tmp_path / "state", tmp_path / "log"
     log.touch()
-    collector = FakeCollector()
-    await collector.start()
-    collector.identity_in(state)
-    await collector.stop()
+    async with FakeCollector().running() as collector:
+        collector.identity_in(state)
     save_plan(state, encode_plan(Plan((PlannedCheck("reading", "reading", 1.0, 10.0),), 0.2)))
     command = (sys.executable, "-c", READING_AGENT, str(state), str(log))
     written = 0

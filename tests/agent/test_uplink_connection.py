@@ -297,12 +297,11 @@ async def test_an_impostor_gets_nothing(rig: Rig) -> None:
     await rig.collector.stop()
     impostor = FakeCollector()
     impostor.stream_port = rig.collector.stream_port
-    await impostor.start()
-    rig.start()
-    await rig.append()
-    await rig.until(lambda: "not the collector that this machine trusts" in rig.uplink.link.reason)
-    assert impostor.conversations == []
-    await impostor.stop()
+    async with impostor.running():
+        rig.start()
+        await rig.append()
+        await rig.until(lambda: "not the collector that this machine trusts" in rig.uplink.link.reason)
+        assert impostor.conversations == []
 
 
 async def test_a_damaged_identity_is_said_and_mended_without_a_restart(rig: Rig) -> None:

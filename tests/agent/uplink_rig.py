@@ -134,15 +134,14 @@ async def rig_at(folder: Path, **changes: object) -> AsyncIterator[Rig]:
     """A collector that runs, and an uplink that is not started yet."""
     collector = FakeCollector()
     with held_ports(2) as (collector.enrol_port, collector.stream_port):
-        await collector.start()
-        collector.identity_in(folder)
-        rig = Rig(collector, folder, replace(QUICK, **changes))  # type: ignore[arg-type]
-        try:
-            yield rig
-        finally:
-            await rig.stop()
-            await collector.stop()
-            rig.spool.close()
+        async with collector.running():
+            collector.identity_in(folder)
+            rig = Rig(collector, folder, replace(QUICK, **changes))  # type: ignore[arg-type]
+            try:
+                yield rig
+            finally:
+                await rig.stop()
+                rig.spool.close()
 
 
 def numbers(reports: list[report_pb2.Report]) -> list[tuple[int, int]]:

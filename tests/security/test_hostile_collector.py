@@ -38,10 +38,8 @@ LASTS_S = 4.0
 
 @pytest.fixture
 async def fake() -> AsyncIterator[FakeCollector]:
-    made = FakeCollector()
-    await made.start()
-    yield made
-    await made.stop()
+    async with FakeCollector().running() as made:
+        yield made
 
 
 def taken_by(process: psutil.Process) -> tuple[float, int, int]:

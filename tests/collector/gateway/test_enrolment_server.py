@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,7 @@ class Door:
             return connection.execute(select(agent).where(agent.c.uid == uid)).one()
 
 
+@asynccontextmanager
 async def open_door(database: Database, data: Path) -> AsyncIterator[Door]:
     errors: list[BaseException] = []
     authority = Authority.open(data, START_MS)
@@ -135,22 +137,24 @@ async def open_door(database: Database, data: Path) -> AsyncIterator[Door]:
         Challenges(lambda: clocks[0].monotonic_s),
     )
     server, port = await start_enrolment_server("127.0.0.1:0", servicer, authority.enrolment_credentials())
-    async with channel(port, authority.bundle()) as open_:
-        clocks.append(Door(authority, database, writer, admission, port, open_, errors=errors))
-        yield clocks[0]
-    await server.stop(0)
-    writer.close()
+    try:
+        async with channel(port, authority.bundle()) as open_:
+            clocks.append(Door(authority, database, writer, admission, port, open_, errors=errors))
+            yield clocks[0]
+    finally:
+        await server.stop(0)
+        writer.close()
 
 
 @pytest.fixture
 async def door(database: Database, tmp_path: Path) -> AsyncIterator[Door]:
-    async for opened in open_door(database, tmp_path):
+    async with open_door(database, tmp_path) as opened:
         yield opened
 
 
 @pytest.fixture
 async def any_door(any_database: Database, tmp_path: Path) -> AsyncIterator[Door]:
-    async for opened in open_door(any_database, tmp_path):
+    async with open_door(any_database, tmp_path) as opened:
         yield opened
 
 
@@ -510,7 +514,7 @@ def failing_store(database: Database) -> Database:
 async def test_a_failing_store_is_reported_without_telling_what_it_holds(
     failing_store: Database, tmp_path: Path
 ) -> None:
-    async for door in open_door(failing_store, tmp_path):
+    async with open_door(failing_store, tmp_path) as door:
         secret = await door.secret()
         code, details = await refusal(door.enrol(Machine(), secret))
         assert (code, details) == (
@@ -535,6 +539,8 @@ async def test_the_enrolled_certificate_opens_a_mutual_tls_channel(door: Door) -
     server, port = await start_listener(
         "127.0.0.1:0", "--stream", door.authority.stream_credentials(), stream_options(), handler
     )
-    async with channel(port, answer.roots_pem, (answer.certificate_pem, key_pem(machine.key))) as open_:
-        assert await open_.unary_unary("/t.T/Who")(b"", timeout=20) == answer.agent_id.encode()
-    await server.stop(0)
+    try:
+        async with channel(port, answer.roots_pem, (answer.certificate_pem, key_pem(machine.key))) as open_:
+            assert await open_.unary_unary("/t.T/Who")(b"", timeout=20) == answer.agent_id.encode()
+    finally:
+        await server.stop(0)
