@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from typer import TyperException
 
 PROGRAM = "gengfu-collector"
-_PLACED = re.compile(r"(.*?\.toml(?::\d+)?: )?(.*)")
 OWN_PACKAGES = ("gengfu_", "gengfu.")
 
 
@@ -51,13 +49,11 @@ def main() -> None:
 
 
 def told(error: str) -> str:
-    """An error in the reader's language, as far as the guide has words for it, behind its `FILE:LINE`."""
-    from gengfu_checks.guide import files, words
-    from gengfu_collector.cli.show import in_chinese
+    """An error in the reader's language."""
+    from gengfu_collector.cli.error_words import in_words
+    from gengfu_collector.cli.show import language
 
-    place, message = _PLACED.fullmatch(error).groups("")  # type: ignore[union-attr]
-    chinese = words.translated(files.tables(files.COMMON)["phrases"], message) if in_chinese() else None
-    return f"{place}{chinese or message}"
+    return in_words(error, language())
 
 
 def _say(text: str) -> None:
@@ -72,7 +68,8 @@ def _wrong_use(error: TyperException) -> str:
         return message
     context = getattr(error, "ctx", None)
     command = PROGRAM if context is None else context.command_path
-    return f"{PROGRAM}: {message.rstrip('. ')}; try {command} --help"
+    wrong = message.rstrip(". ")
+    return f"{PROGRAM}: {told(f'{wrong}; try {command} --help')}"
 
 
 def _print_anything() -> None:
