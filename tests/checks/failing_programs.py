@@ -29,6 +29,7 @@ from gengfu_checks.local import (
     programs,
     remote_access,
     scheduled_systemd,
+    ssh_servers,
     updates,
     updates_apt,
     updates_rpm,
@@ -155,7 +156,8 @@ def _network(folder: Path, patch: pytest.MonkeyPatch) -> None:
     settings = _file(
         folder / "sshd_config", "PermitRootLogin no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
     )
-    patch.setattr(remote_access, "SSHD_CONFIG", settings)
+    patch.setattr(ssh_servers, "CONFIGURATION", settings)
+    patch.setattr(ssh_servers, "running", list)
 
     def refuse(*_: object) -> None:
         raise PermissionError

@@ -22,10 +22,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gengfu_checks.errors import CannotMeasure, SettingError
-from gengfu_checks.local import remote_access, sshd_settings
-from gengfu_checks.local.listening import open_ports, ports_in
-from gengfu_checks.local.remote_access import CHECK, Rdp, Rules, judge_ports, judge_rdp, judge_registry, judge_ssh
-from gengfu_checks.local.sshd_settings import effective, from_files
+from gengfu_checks.local import remote_access, ssh_servers, sshd_settings
+from gengfu_checks.local.listening import open_ports, ports_by_program, ports_in
+from gengfu_checks.local.remote_access import (
+    CHECK,
+    SSH_ROOT_PASSWORD,
+    Rdp,
+    Rules,
+    judge_ports,
+    judge_rdp,
+    judge_registry,
+    judge_ssh,
+)
+from gengfu_checks.local.ssh_servers import Access
+from gengfu_checks.local.sshd_settings import Settings, effective, from_files
 from gengfu_checks.model import Measurement, Status
 
 ALLOWED = Rules(frozenset(("rdp", "ssh")), ssh_password=True)
@@ -33,7 +43,8 @@ KEYS_ONLY = Rules(frozenset(("rdp", "ssh")), ssh_password=False)
 NOTHING = Rules(frozenset(), ssh_password=True)
 
 # What stands in sshd_config, in an included file, and what the check has to say.
-CASES: list[tuple[str, str, str]] = [
+# What follows, if anything, are options that it is started with.
+CASES: list[tuple[str, ...]] = [
     ("", "", "ok"),
     ("PermitRootLogin yes\n", "", "remote_access.ssh_root_password"),
     ("PermitRootLogin yes\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n", "", "ok"),
@@ -56,12 +67,20 @@ CASES: list[tuple[str, str, str]] = [
     ("PermitRootLogin yes\nAllowUsers ann\nAllowUsers bob@192.0.2.*\n", "", "ok"),
     ("PermitRootLogin yes\nAllowUsers ann r*@192.0.2.*\n", "", "remote_access.ssh_root_password"),
     ("Match User git\nPermitRootLogin no\nMatch all\nPermitRootLogin yes\n", "", "remote_access.ssh_root_password"),
+    ("PermitRootLogin no\nMatch User ann,root\nPermitRootLogin yes\n", "", SSH_ROOT_PASSWORD),
+    ("PermitRootLogin yes\nMatch User root\nAuthenticationMethods publickey\nMatch all\nPort 22\n", "", "ok"),
+    ("PermitRootLogin yes\nMatch User *,!root\nPermitRootLogin no\n", "", SSH_ROOT_PASSWORD),
+    ("PermitRootLogin yes\nMatch User root Address 10.0.0.0/8\nPermitRootLogin no\n", "", SSH_ROOT_PASSWORD),
+    ("", "", "ok", "-p", "2222"),
+    ("Port 2022\n", "", SSH_ROOT_PASSWORD, "-p2222", "-o", "PermitRootLogin=yes"),
+    ("PermitRootLogin yes\n", "", "ok", "-o", "PermitRootLogin no"),
+    ("", "Port 2022\nPermitRootLogin yes\n", SSH_ROOT_PASSWORD, "-f", "/etc/ssh/sshd_config.d/a.conf"),
 ]
 
 INSIDE = """
 import json, subprocess, sys, time
 from pathlib import Path
-from gengfu_checks.local import sshd_settings
+from gengfu_checks.local import ssh_servers, sshd_settings
 from gengfu_checks.local.listening import open_ports, ports_in, TABLES
 from gengfu_checks.local.remote_access import CHECK
 from gengfu_checks.model import Context
@@ -71,8 +90,8 @@ etc, sshd = Path("/etc/ssh"), sys.argv[1]
 subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 Path("/run/sshd").mkdir()
 
-def start():
-    process = subprocess.Popen([sshd, "-D"])
+def start(options):
+    process = subprocess.Popen([sshd, "-D", *options])
     for _ in range(1000):
         if any(b" 0A " in table.read_bytes() for table in TABLES):
             return process
@@ -80,18 +99,25 @@ def start():
     raise SystemExit("sshd does not listen")
 
 found = []
-for main, included, _ in json.load(sys.stdin):
+def as_sshd_says(options):
+    done = subprocess.run([sshd, "-T", *options], capture_output=True, text=True)
+    return sshd_settings.effective(done.stdout)
+
+for main, included, _, *options in json.load(sys.stdin):
     (etc / "sshd_config").write_text(f"Include /etc/ssh/sshd_config.d/*.conf\\n{main}")
     (etc / "sshd_config.d/a.conf").write_text(included)
-    process = start()
+    process = start(options)
     try:
         context = Context(resolve_settings(CHECK, {}), {}, time.time, time.monotonic, 30.0)
         ssh = next(m for m in CHECK.measure(context) if m.item == "ssh")
-        said = sshd_settings.effective(subprocess.run([sshd, "-T"], capture_output=True, text=True).stdout)
-        read = sshd_settings.from_files(etc / "sshd_config")
-        ways = [[f(s) if f is not sshd_settings.ports else sorted(f(s)) for f in (
-            sshd_settings.lets_in_by_password, sshd_settings.lets_in_root, sshd_settings.lets_in_empty,
-            sshd_settings.ports)] for s in (said, read)]
+        (started_with,) = ssh_servers.running()
+        said = [as_sshd_says(started_with), as_sshd_says(["-C", ssh_servers.ROOT, *started_with])]
+        file, *others = started_with[1:] if started_with[:1] == ("-f",) else (etc / "sshd_config", *started_with)
+        read = [sshd_settings.from_files(Path(file), others), sshd_settings.from_files(Path(file), others, "root")]
+        ways = [[
+            sshd_settings.lets_in_by_password(general), sshd_settings.lets_in_root(root),
+            sshd_settings.lets_in_empty(general), sorted(sshd_settings.ports(general))]
+            for general, root in (said, read)]
         found.append([ssh.problem.code if ssh.problem else "ok", dict(ssh.metrics), ways])
     finally:
         process.terminate()
@@ -127,6 +153,10 @@ def test_a_real_sshd(seen: list[Any], number: int) -> None:
     assert read == said
 
 
+def judged(settings: Settings, reachable: frozenset[int], rules: Rules) -> Measurement:
+    return judge_ssh(Access(settings, settings), reachable & sshd_settings.ports(settings), rules)
+
+
 def said(measurement: Measurement) -> tuple[str, float]:
     return measurement.problem.code if measurement.problem else "ok", measurement.metrics["enabled"]
 
@@ -134,13 +164,13 @@ def said(measurement: Measurement) -> tuple[str, float]:
 def test_what_is_allowed_decides() -> None:
     settings = effective("port 22\npasswordauthentication yes\npermitrootlogin without-password\n")
     on = frozenset((22, 80))
-    assert said(judge_ssh(settings, on, ALLOWED)) == ("ok", 1.0)
-    assert said(judge_ssh(settings, on, KEYS_ONLY)) == ("remote_access.ssh_password", 1.0)
-    assert said(judge_ssh(settings, on, NOTHING)) == ("remote_access.on", 1.0)
-    assert said(judge_ssh(settings, frozenset((80,)), NOTHING)) == ("ok", 0.0)
+    assert said(judged(settings, on, ALLOWED)) == ("ok", 1.0)
+    assert said(judged(settings, on, KEYS_ONLY)) == ("remote_access.ssh_password", 1.0)
+    assert said(judged(settings, on, NOTHING)) == ("remote_access.on", 1.0)
+    assert said(judged(settings, frozenset((80,)), NOTHING)) == ("ok", 0.0)
     assert said(judge_ssh(None, on, ALLOWED)) == ("ok", 1.0)
     assert said(judge_ssh(None, on, NOTHING)) == ("remote_access.on", 1.0)
-    empty = judge_ssh(effective("permitemptypasswords yes\n"), on, NOTHING)
+    empty = judged(effective("permitemptypasswords yes\n"), on, NOTHING)
     assert empty.problem is not None
     assert empty.problem.status is Status.CRITICAL
 
@@ -259,11 +289,7 @@ def test_ports_that_systemd_holds_for_sshd(tmp_path: Path) -> None:
     generated = tmp_path / "run/systemd/generator/ssh.socket.d"
     generated.mkdir(parents=True)
     (generated / "addresses.conf").write_text("[Socket]\nListenStream=0.0.0.0:2224\n")
-    held = sshd_settings.socket_ports(tmp_path)
-    assert held == {2222, 2223, 2224}
-    settings = effective("port 22\npermitrootlogin yes\n")
-    assert said(judge_ssh(settings, frozenset((80, 2222)), ALLOWED, held)) == ("remote_access.ssh_root_password", 1.0)
-    assert said(judge_ssh(settings, frozenset((80,)), ALLOWED, held)) == ("ok", 0.0)
+    assert sshd_settings.socket_ports(tmp_path) == {2222, 2223, 2224}
 
 
 def test_root_asks_sshd_and_others_read_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bench: Any) -> None:
@@ -271,12 +297,74 @@ def test_root_asks_sshd_and_others_read_its_files(tmp_path: Path, monkeypatch: p
     sshd.write_text('#!/bin/sh\n[ "$*" = -T ] && echo permitrootlogin no\n')
     sshd.chmod(0o755)
     (tmp_path / "sshd_config").write_text("PermitRootLogin yes\n")
-    monkeypatch.setattr(remote_access, "SSHD_CONFIG", tmp_path / "sshd_config")
-    monkeypatch.setattr(remote_access, "find_program", lambda name: str(sshd))
+    monkeypatch.setattr(ssh_servers, "CONFIGURATION", tmp_path / "sshd_config")
+    monkeypatch.setattr(ssh_servers, "running", list)
+    monkeypatch.setattr(ssh_servers, "find_program", lambda name: str(sshd))
     monkeypatch.setattr(remote_access, "open_ports", lambda: frozenset((22,)))
     for uid, expected in ((0, "ok"), (1000, "remote_access.ssh_root_password")):
         monkeypatch.setattr(os, "geteuid", lambda uid=uid: uid)
         assert said(bench(CHECK).run()["ssh"]) == (expected, 1.0)
+
+
+def test_systemd_may_hold_another_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bench: Any) -> None:
+    (tmp_path / "sshd_config").write_text("PermitRootLogin yes\n")
+    monkeypatch.setattr(ssh_servers, "CONFIGURATION", tmp_path / "sshd_config")
+    monkeypatch.setattr(ssh_servers, "running", list)
+    monkeypatch.setattr(ssh_servers, "find_program", lambda name: None)
+    monkeypatch.setattr(sshd_settings, "socket_ports", lambda: frozenset((2222,)))
+    for port, expected in ((2222, (SSH_ROOT_PASSWORD, 1.0)), (2223, ("ok", 0.0))):
+        monkeypatch.setattr(remote_access, "open_ports", lambda port=port: frozenset((80, port)))
+        assert said(bench(CHECK).run()["ssh"]) == expected
+
+
+def test_servers_are_found_by_their_command_lines(tmp_path: Path) -> None:
+    titles = [
+        "sshd: /usr/sbin/sshd -D [listener] 0 of 10-100 startups",
+        "sshd: /usr/sbin/sshd -D -f /etc/ssh/b -o PermitRootLogin no -p22 [listener] 1 of 10-100 startups",
+        "/usr/sbin/sshd\0-p\0002022\0",  # as OpenSSH before 8.2 leaves it
+        "/usr/sbin/sshd\0-D\0-R\0",
+        "sshd: ann@pts/0",
+        "sshd: unknown [listener of nothing",
+        "",
+    ]
+    for number, title in enumerate(titles, 100):
+        folder = tmp_path / str(number)
+        (folder / "ns").mkdir(parents=True)
+        (folder / "ns/net").symlink_to(Path("/proc/self/ns/net").readlink())
+        (folder / "comm").write_text("sshd\n")
+        (folder / "cmdline").write_text(title)
+    if os.geteuid() != 0:
+        assert ssh_servers.running(tmp_path) == [], "not of the system"
+        return
+    assert sorted(ssh_servers.running(tmp_path)) == [
+        (),
+        ("-f", "/etc/ssh/b", "-o", "PermitRootLogin no", "-p", "22"),
+        ("-p", "2022"),
+    ]
+    os.chown(tmp_path / "100", 1000, 1000)
+    (tmp_path / "102/ns/net").unlink()
+    (tmp_path / "102/ns/net").symlink_to("net:[1]")
+    assert len(ssh_servers.running(tmp_path)) == 1
+
+
+def test_a_known_program_on_another_port_is_the_same_way(monkeypatch: pytest.MonkeyPatch, bench: Any) -> None:
+    monkeypatch.setattr(remote_access, "open_ports", lambda: frozenset((5955, 3390, 2222)))
+    owned = {"Xtigervnc": frozenset((5955,)), "xrdp": frozenset((3390,)), "dropbear": frozenset((2222,))}
+    monkeypatch.setattr(remote_access, "ports_by_program", lambda: owned)
+    found = bench(CHECK, allowed=[]).run()
+    assert {item: said(found[item]) for item in ("ssh", "rdp", "vnc", "telnet")} == {
+        "ssh": ("remote_access.on", 1.0),
+        "rdp": ("remote_access.on", 1.0),
+        "vnc": ("remote_access.on", 1.0),
+        "telnet": ("ok", 0.0),
+    }
+
+
+def test_root_is_told_whose_ports_are_open() -> None:
+    with socket.create_server(("0.0.0.0", 0)) as open_one, socket.create_server(("127.0.0.1", 0)) as own:
+        ports = frozenset().union(*ports_by_program().values())
+        assert open_one.getsockname()[1] in ports
+        assert own.getsockname()[1] not in ports
 
 
 def test_includes_that_go_in_circles_end(tmp_path: Path) -> None:
@@ -302,8 +390,9 @@ def test_files_that_may_not_be_read_are_no_defaults(
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(CannotMeasure):
         from_files(tmp_path / "sshd_config")
-    monkeypatch.setattr(remote_access, "SSHD_CONFIG", tmp_path / "sshd_config")
-    monkeypatch.setattr(remote_access, "find_program", lambda name: None)
+    monkeypatch.setattr(ssh_servers, "CONFIGURATION", tmp_path / "sshd_config")
+    monkeypatch.setattr(ssh_servers, "running", list)
+    monkeypatch.setattr(ssh_servers, "find_program", lambda name: None)
     for ports, code in ((frozenset((22,)), "check.needs_rights"), (frozenset((80,)), "ok")):
         monkeypatch.setattr(remote_access, "open_ports", lambda ports=ports: ports)
         assert said(bench(CHECK).run()["ssh"])[0] == code
@@ -317,8 +406,9 @@ def test_an_sshd_that_does_not_answer_leaves_its_files(
     sshd.write_text(f"#!/bin/sh\n{body}\n")
     sshd.chmod(0o755)
     (tmp_path / "sshd_config").write_text("PermitRootLogin yes\n")
-    monkeypatch.setattr(remote_access, "SSHD_CONFIG", tmp_path / "sshd_config")
-    monkeypatch.setattr(remote_access, "find_program", lambda name: str(sshd))
+    monkeypatch.setattr(ssh_servers, "CONFIGURATION", tmp_path / "sshd_config")
+    monkeypatch.setattr(ssh_servers, "running", list)
+    monkeypatch.setattr(ssh_servers, "find_program", lambda name: str(sshd))
     monkeypatch.setattr(remote_access, "open_ports", lambda: frozenset((22,)))
     assert said(bench(CHECK).run()["ssh"]) == ("remote_access.ssh_root_password", 1.0)
 

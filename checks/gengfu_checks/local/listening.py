@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from gengfu_checks.local.small_file import needs_rights, read_small
+from gengfu_checks.local.small_file import needs_rights, read_small, read_small_text
 
 MAX_TABLE_BYTES = 4 * 1024 * 1024
 TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
@@ -29,6 +29,21 @@ def open_ports() -> frozenset[int]:
         raise needs_rights("administrator", "listening sockets") from error
     listening = (c.laddr for c in connections if c.status == psutil.CONN_LISTEN and c.laddr)
     return frozenset(address.port for address in listening if not _is_loopback(address.ip))
+
+
+def ports_by_program() -> dict[str, frozenset[int]]:
+    """The open ports of programs by their names, as far as this process is told whose they are: on Linux, only root is
+    told of those of others."""
+    if not psutil.LINUX:
+        return {}
+    found: dict[str, set[int]] = {}
+    for connection in psutil.net_connections(kind="tcp"):
+        address = connection.laddr
+        if connection.status != psutil.CONN_LISTEN or not connection.pid or not address or _is_loopback(address.ip):
+            continue
+        name = (read_small_text(Path(f"/proc/{connection.pid}/comm")) or "").strip()
+        found.setdefault(name, set()).add(address.port)
+    return {name: frozenset(ports) for name, ports in found.items()}
 
 
 def ports_in(table: bytes, byteorder: str = sys.byteorder) -> set[int]:

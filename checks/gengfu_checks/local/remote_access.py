@@ -1,26 +1,24 @@
 """Ways into the machine from outside: SSH, remote desktop, VNC, telnet and rlogin.
 
-Items: `ssh`, `rdp`, `vnc`, `telnet`. A way is on when its port can be reached from outside; for remote desktop on
-Windows its switch in the registry counts. What SSH lets in is asked of `sshd -T`, which needs root, else read from its
+Items: `ssh`, `rdp`, `vnc`, `telnet`. A way is on when its usual port can be reached from outside, or any port of a
+program that is known for it (whose ports they are only root is told); for remote desktop on Windows its switch in the
+registry counts. What each SSH server that runs lets in is asked of `sshd -T`, which needs root, else read from its
 files.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 
 from gengfu_checks.codes import CHECK_NEEDS_RIGHTS, CHECK_PROGRAM_FAILED
 from gengfu_checks.errors import CannotMeasure
-from gengfu_checks.local import sshd_settings
-from gengfu_checks.local.listening import open_ports
-from gengfu_checks.local.programs import find_program, run_program
+from gengfu_checks.local import ssh_servers, sshd_settings
+from gengfu_checks.local.listening import open_ports, ports_by_program
 from gengfu_checks.local.small_file import unknown
-from gengfu_checks.local.sshd_settings import Settings
+from gengfu_checks.local.ssh_servers import Access
 from gengfu_checks.local.windows_security import registry_value
 from gengfu_checks.model import (
     CheckKind,
@@ -42,11 +40,18 @@ SSH_PASSWORD = "remote_access.ssh_password"  # noqa: S105
 RDP_WITHOUT_NLA = "remote_access.rdp_without_nla"
 
 WAYS = ("rdp", "ssh", "telnet", "vnc")
-SSHD_CONFIG = Path("/etc/ssh/sshd_config")
 RDP_PORT = 3389
 VNC_PORTS = frozenset(range(5900, 5910))
 TELNET_PORTS = frozenset((23, 512, 513))
 """telnet, rexec, rlogin. 514 is left out: log servers listen there."""
+# Programs that are ways in on whatever port, by the 15 characters of their names that the kernel keeps.
+SSH_PROGRAMS = ("sshd", "dropbear")
+RDP_PROGRAMS = ("xrdp",)
+TELNET_PROGRAMS = ("telnetd", "in.telnetd")
+VNC_PROGRAMS = (
+    "Xtightvnc", "Xtigervnc", "Xvnc", "krfb", "vino-server", "vncserver-x11-c", "wayvnc", "x0tigervncserve",
+    "x0vncserver", "x11vnc",
+)  # fmt: skip
 
 _TERMINAL_SERVER = r"SYSTEM\CurrentControlSet\Control\Terminal Server"
 _RDP_TCP = _TERMINAL_SERVER + r"\WinStations\RDP-Tcp"
@@ -69,27 +74,34 @@ class Rules:
     ssh_password: bool
 
 
-def judge_ssh(
-    settings: Settings | None, reachable: frozenset[int], rules: Rules, by_systemd: frozenset[int] = frozenset()
-) -> Measurement:
-    """The item `ssh`. `settings` is None where there is no file of a server; `by_systemd` are ports that systemd holds
-    for it."""
-    ports = reachable & (sshd_settings.ports(settings or {}) | by_systemd)
+def judge_ssh(access: Access | None, ports: frozenset[int], rules: Rules) -> Measurement:
+    """The item `ssh` by one server that can be reached on these ports. `access` is None where nobody knows what it lets
+    in."""
     if not ports:
         return Measurement("ssh", {"enabled": 0.0})
-    if settings is None:
-        return Measurement("ssh", {"enabled": 1.0}, problem=_not_allowed("ssh", ports, rules))
-    by_password = sshd_settings.lets_in_by_password(settings)
-    root = sshd_settings.lets_in_root(settings)
-    facts: dict[str, Fact] = {"password_login": by_password, "root_login": root}
     problem = _not_allowed("ssh", ports, rules)
-    if sshd_settings.lets_in_empty(settings):
+    if access is None:
+        return Measurement("ssh", {"enabled": 1.0}, problem=problem)
+    by_password = sshd_settings.lets_in_by_password(access.general)
+    root = sshd_settings.lets_in_root(access.root)
+    facts: dict[str, Fact] = {"password_login": by_password, "root_login": root}
+    if sshd_settings.lets_in_empty(access.general):
         problem = Problem(Status.CRITICAL, SSH_EMPTY_PASSWORDS)
     elif problem is None and root == "by_password":
         problem = Problem(Status.WARNING, SSH_ROOT_PASSWORD)
     elif problem is None and by_password and not rules.ssh_password:
         problem = Problem(Status.WARNING, SSH_PASSWORD)
     return Measurement("ssh", {"enabled": 1.0}, facts, problem)
+
+
+def worst(servers: Sequence[Measurement]) -> Measurement:
+    """Of several servers the one that is told: the worst, else one that can be reached, else by password."""
+
+    def badness(server: Measurement) -> tuple[Status, float, bool]:
+        status = server.problem.status if server.problem else Status.OK
+        return status, server.metrics.get("enabled", 0.0), bool(server.facts.get("password_login"))
+
+    return max(servers, key=badness)
 
 
 def judge_rdp(rdp: Rdp, rules: Rules) -> Measurement:
@@ -127,37 +139,37 @@ def judge_registry(read: Callable[[str, str, str], object]) -> Rdp:
     return Rdp(enabled, nla=number(_RDP_TCP, "UserAuthentication") != 0)
 
 
-def ssh_settings(within_s: float) -> Settings | None:
-    """The settings of this machine's SSH server; None when it has none."""
-    if psutil.WINDOWS:
-        folder = os.environ.get("PROGRAMDATA", r"C:\ProgramData")
-        return sshd_settings.from_files(Path(folder) / "ssh" / "sshd_config")
-    sshd = find_program("sshd")
-    if sshd is not None and os.geteuid() == 0:
-        try:
-            output = run_program([sshd, "-T"], within_s, 256 * 1024)
-        except CannotMeasure:  # the files say nearly the same
-            return sshd_settings.from_files(SSHD_CONFIG)
-        settings = sshd_settings.effective(output.stdout.decode("utf-8", "replace"))
-        if output.exit_code == 0 and "permitrootlogin" in settings:  # it prints every setting that there is
-            return settings
-    return sshd_settings.from_files(SSHD_CONFIG)
+def _ssh(context: Context, reachable: frozenset[int], owned: frozenset[int], rules: Rules) -> Measurement:
+    """Each server that runs by its own settings; what listens besides, as systemd does for sshd, by the usual file."""
+    servers = ssh_servers.running() if psutil.LINUX else []
+    within_s = context.deadline_s * 0.6 / (len(servers) + 1)
+    measured, left = [], reachable
+    for options in servers:
+        measurement, ports = _ssh_server(options, within_s, reachable, rules)
+        measured.append(measurement)
+        left -= ports
+    measurement, ports = _ssh_server((), within_s, left, rules)
+    measured += [measurement, judge_ssh(None, (owned & left) - ports, rules)]
+    return worst(measured)
 
 
-def _ssh(context: Context, reachable: frozenset[int], rules: Rules) -> Measurement:
+def _ssh_server(
+    options: tuple[str, ...], within_s: float, reachable: frozenset[int], rules: Rules
+) -> tuple[Measurement, frozenset[int]]:
+    """The item by one server, and those of its ports that can be reached. systemd listens for the usual one."""
     try:
-        settings = ssh_settings(context.deadline_s * 0.5)
-        by_systemd = sshd_settings.socket_ports() if psutil.LINUX else frozenset()
+        by_systemd = sshd_settings.socket_ports() if psutil.LINUX and not options else frozenset()
+        access = ssh_servers.access(options, within_s)
     except CannotMeasure as error:
-        if 22 not in reachable:
-            return Measurement("ssh", {"enabled": 0.0})
-        return Measurement("ssh", {"enabled": 1.0}, problem=unknown(error))
-    return judge_ssh(settings, reachable, rules, by_systemd)
+        ports = reachable & ssh_servers.named_ports(options)
+        return Measurement("ssh", {"enabled": float(bool(ports))}, problem=unknown(error) if ports else None), ports
+    ports = reachable & (sshd_settings.ports(access.general if access else {}) | by_systemd)
+    return judge_ssh(access, ports, rules), ports
 
 
 def _rdp(reachable: frozenset[int], rules: Rules) -> Measurement:
     if not psutil.WINDOWS:
-        return judge_ports("rdp", reachable & {RDP_PORT}, rules)
+        return judge_ports("rdp", reachable, rules)
     try:
         return judge_rdp(judge_registry(registry_value), rules)
     except CannotMeasure as error:
@@ -168,14 +180,18 @@ def measure(context: Context) -> Iterator[Measurement]:
     """Measure the ways into this machine."""
     rules = Rules(frozenset(context.settings["allowed"]), context.settings["ssh_password_login"])
     try:
-        reachable = open_ports()
+        reachable, owned = open_ports(), ports_by_program()
     except CannotMeasure as error:
         yield Measurement("", problem=unknown(error))
         return
-    yield _ssh(context, reachable, rules)
-    yield _rdp(reachable, rules)
-    yield judge_ports("vnc", reachable & VNC_PORTS, rules)
-    yield judge_ports("telnet", reachable & TELNET_PORTS, rules)
+
+    def of_way(ports: frozenset[int], programs: Collection[str]) -> frozenset[int]:
+        return (reachable & ports) | frozenset().union(*(owned.get(name, frozenset()) for name in programs))
+
+    yield _ssh(context, reachable, of_way(frozenset(), SSH_PROGRAMS), rules)
+    yield _rdp(of_way(frozenset((RDP_PORT,)), RDP_PROGRAMS), rules)
+    yield judge_ports("vnc", of_way(VNC_PORTS, VNC_PROGRAMS), rules)
+    yield judge_ports("telnet", of_way(TELNET_PORTS, TELNET_PROGRAMS), rules)
 
 
 def _verify_ways(value: tuple[str, ...]) -> None:

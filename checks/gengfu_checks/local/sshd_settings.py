@@ -1,14 +1,16 @@
 """What an SSH server lets in, by `sshd -T` or by its files: sshd(8), sshd_config(5).
 
 The first value of a keyword counts. What stands in `Match` blocks holds for some connections only and is not looked at,
-but for `Match all`. Groups (AllowGroups, DenyGroups) are not followed.
+but for `Match all` and, where it is asked what holds for one user, for `Match User`. Groups (AllowGroups, DenyGroups)
+are not followed.
 """
 
 from __future__ import annotations
 
 import glob
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -33,15 +35,25 @@ def effective(printed: str) -> Settings:
     return _first(_pair(line) for line in printed.splitlines()[:MAX_LINES])
 
 
-def from_files(path: Path) -> Settings | None:
+def from_files(path: Path, options: Sequence[str] = (), user: str = "") -> Settings | None:
     """The settings in a file and in those that it includes; None when it is not there.
 
-    Raises CannotMeasure when one of them may not be read: nobody knows what stands in it.
+    `options` are those of the command line (`-p`, `-o`, each followed by its value), which count before the files. With
+    a `user`, what `Match` blocks for this user alone say counts before all else. Raises CannotMeasure when a file may
+    not be read: nobody knows what stands in it.
     """
     if read_small_text(path) is None:
         return None
-    left = [MAX_FILES]
-    return _first(_pairs(path, path.parent, MAX_DEPTH, left))
+    given = [_option(*pair) for pair in zip(options[::2], options[1::2], strict=True)]
+    found = list(_lines(path, _Reading(path.parent, user, [MAX_FILES]), MAX_DEPTH))
+    if any(keyword == "port" for keyword, _ in given):
+        found = [line for line in found if line[0] != "port"]
+    general = _first([*given, *((keyword, value) for keyword, value, is_matched in found if not is_matched)])
+    return general | _first((keyword, value) for keyword, value, is_matched in found if is_matched)
+
+
+def _option(name: str, value: str) -> tuple[str, str]:
+    return ("port", value) if name == "-p" else _pair(value)
 
 
 def lets_in_by_password(settings: Settings) -> bool:
@@ -119,7 +131,7 @@ def _value(settings: Settings, keyword: str, default: str) -> str:
     return settings.get(keyword, (default,))[0].lower()
 
 
-def _first(pairs: Iterator[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+def _first(pairs: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     for keyword, value in pairs:
         if keyword and value and (keyword in _LISTS or keyword not in found):
@@ -127,23 +139,48 @@ def _first(pairs: Iterator[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _pairs(path: Path, folder: Path, depth: int, left: list[int]) -> Iterator[tuple[str, str]]:
-    """Keywords and values of a file in order, those of included files in their place; without what is in a Match."""
-    left[0] -= 1
-    is_for_all = True
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What reading files needs: the folder that names in them begin from, the user asked for, files still allowed."""
+
+    folder: Path
+    user: str
+    left: list[int]
+
+
+def _lines(path: Path, reading: _Reading, depth: int) -> Iterator[tuple[str, str, bool]]:
+    """Keywords and values of a file in order, those of included files in their place, and whether they stand in a Match
+    for the user; without what is in others."""
+    reading.left[0] -= 1
+    is_general, is_for_user = True, False
     for line in (read_small_text(path) or "").splitlines()[:MAX_LINES]:
         keyword, value = _pair(line)
         if keyword == "match":
-            is_for_all = value.lower() == "all"
-        if not is_for_all or keyword == "match":
-            continue
-        if keyword != "include":
-            yield keyword, value
-            continue
-        for pattern in value.split():
-            for name in sorted(glob.glob(str(folder / pattern.strip('"')))):  # noqa: PTH207 - absolute patterns too
-                if depth > 0 and left[0] > 0:
-                    yield from _pairs(Path(name), folder, depth - 1, left)
+            is_for_user = bool(reading.user) and _is_for(value, reading.user)
+            is_general = value.lower() == "all" and not is_for_user
+        elif keyword == "include" and (is_general or is_for_user):
+            for name in _included(value, reading.folder):
+                if depth > 0 and reading.left[0] > 0:
+                    for key, text, is_matched in _lines(Path(name), reading, depth - 1):
+                        yield key, text, is_matched or is_for_user
+        elif is_general or is_for_user:
+            yield keyword, value, is_for_user
+
+
+def _included(value: str, folder: Path) -> Iterator[str]:
+    for pattern in value.split():
+        yield from sorted(glob.glob(str(folder / pattern.strip('"'))))  # noqa: PTH207 - absolute patterns too
+
+
+def _is_for(match: str, user: str) -> bool:
+    """Whether a Match is for every connection of a user: `all`, or `User` and nothing else."""
+    criterion, _, patterns = match.strip().partition(" ")
+    wanted = [pattern.strip() for pattern in patterns.split(",")]
+    if criterion.lower() != "user" or any(" " in pattern for pattern in wanted):
+        return match.strip().lower() == "all"
+    if any(fnmatchcase(user, pattern[1:]) for pattern in wanted if pattern.startswith("!")):
+        return False
+    return any(fnmatchcase(user, pattern) for pattern in wanted)
 
 
 def _pair(line: str) -> tuple[str, str]:
