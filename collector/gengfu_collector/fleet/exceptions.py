@@ -23,6 +23,7 @@ from typing import Any
 from gengfu_checks.standards.rules import MAX_WAIVERS, Waiver, waivers_of_texts
 from gengfu_checks.standards.values import RuleError
 from gengfu_collector.fleet.matching import Match, fits, heaviest
+from gengfu_collector.fleet.plan_words import Doubt
 from gengfu_collector.fleet.plans import AssetOrders
 from gengfu_collector.fleet.profiles import read_match
 from gengfu_collector.fleet.standards import CHECK_KIND, Standards
@@ -83,7 +84,7 @@ class Exemption:
         }
 
 
-def read_exception(table: Table, standards: Standards, zone: tzinfo, warnings: list[str]) -> Exemption:
+def read_exception(table: Table, standards: Standards, zone: tzinfo, warnings: list[Doubt]) -> Exemption:
     """Return the exception of an `[[exception]]` table; raises ConfigurationError."""
     table.require_known(EXCEPTION_KEYS)
     for key in ("standard", "rules", "owner", "until", "reason"):

@@ -20,6 +20,7 @@ from gengfu_collector.fleet.exceptions import (
     with_exceptions,
 )
 from gengfu_collector.fleet.matching import CLASS, fits
+from gengfu_collector.fleet.plan_words import Doubt
 from gengfu_collector.fleet.plans import AssetOrders, orders, validate
 from gengfu_collector.fleet.profiles import Profile, read_profile
 from gengfu_collector.fleet.standards import CHECK_KIND, Standards, read_file_standard
@@ -38,14 +39,14 @@ class Inspection:
     """What is inspected where. Immutable; safe to use from several threads.
 
     `profiles` stand in the order in which they are put together: built-in ones, then files by name, then as written.
-    `warnings` are lines about things that work but may not be meant.
+    `warnings` are about things that work but may not be meant.
     """
 
     def __init__(
         self,
         profiles: Sequence[Profile],
         zone: tzinfo,
-        warnings: Sequence[str] = (),
+        warnings: Sequence[Doubt] = (),
         standards: Standards | None = None,
         exceptions: Sequence[Exemption] = (),
     ) -> None:
@@ -97,7 +98,7 @@ def load_inspection(folder: Path | None, zone: tzinfo | None = None) -> Inspecti
     tables = list(_built_in_files())
     if folder is not None:
         tables += _files(folder)
-    warnings: list[str] = []
+    warnings: list[Doubt] = []
     profiles: list[Profile] = []
     by_name: dict[str, Profile] = {}
     for file in tables:
@@ -115,7 +116,7 @@ def load_inspection(folder: Path | None, zone: tzinfo | None = None) -> Inspecti
     return Inspection(profiles, zone, warnings, standards, _exceptions(tables, standards, zone, warnings))
 
 
-def _exceptions(files: Sequence[Table], standards: Standards, zone: tzinfo, warnings: list[str]) -> list[Exemption]:
+def _exceptions(files: Sequence[Table], standards: Standards, zone: tzinfo, warnings: list[Doubt]) -> list[Exemption]:
     tables = [table for file in files for table in file.tables("exception")]
     if len(tables) > MAX_EXCEPTIONS:
         raise tables[MAX_EXCEPTIONS].error(f"at most {MAX_EXCEPTIONS} exceptions are allowed")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 ENGLISH, CHINESE = "en", "zh"
 
 _SENTENCES = {
@@ -22,6 +25,14 @@ _SENTENCES = {
         "{place}: this exception ended on {until}; its rules count again",
         "{place}：该例外已于 {until} 到期，其规则重新生效",
     ),
+    "as_label": (
+        "{place}: {key} is taken as a label; class was not meant?",
+        "{place}：{key} 被当作标签；是否应为 class？",
+    ),
+    "not_checked": (
+        "{place}: the settings of check kind {kind} are not checked, and its default thresholds are not known: {error}",
+        "{place}：检查项 {kind} 的设置未经核对，其默认阈值未知：{error}",
+    ),
     "strangers": (
         "{place}: no asset in service is called {names}",
         "{place}：没有名为 {names} 的在用资产",
@@ -38,6 +49,21 @@ _SENTENCES = {
     "every_asset": ("every asset", "所有资产"),
     "or": (" or ", " 或 "),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Something that works and may not be meant: where it stands (`FILE:LINE`), the sentence about it, its values."""
+
+    place: str
+    sentence: str
+    values: Mapping[str, str]
+
+    def text(self, language: str) -> str:
+        """The sentence."""
+        return say(language, self.sentence, place=self.place, **self.values)
+
+
 _COUNTED = {
     "profile": "个方案",
     "warning": "条警告",

@@ -14,6 +14,7 @@ from gengfu_collector.fleet import inventory_orders
 from gengfu_collector.fleet.absence import Hours, parse_hours
 from gengfu_collector.fleet.classes import ASSET_CLASSES, LABEL_PATTERN
 from gengfu_collector.fleet.matching import CLASS, Match
+from gengfu_collector.fleet.plan_words import Doubt
 from gengfu_collector.fleet.toml_lines import KeyPath
 from gengfu_collector.fleet.toml_table import Table, did_you_mean, shown, unknown_word
 from gengfu_proto.convert.facts import MAX_NAME_CHARACTERS
@@ -86,7 +87,7 @@ class Profile:
     table: Table
 
 
-def read_profile(table: Table, warnings: list[str]) -> Profile:
+def read_profile(table: Table, warnings: list[Doubt]) -> Profile:
     """Return the profile of a `[[profile]]` table; raises ConfigurationError. Doubts are added to `warnings`."""
     table.require_known(PROFILE_KEYS)
     name = table.text("name")
@@ -110,7 +111,7 @@ def read_profile(table: Table, warnings: list[str]) -> Profile:
     return Profile(name, read_match(table.table("match"), warnings), checks, absence, inventory, table)
 
 
-def read_match(table: Table, warnings: list[str]) -> dict[str, frozenset[str]]:
+def read_match(table: Table, warnings: list[Doubt]) -> dict[str, frozenset[str]]:
     """Return the match of a `match` table; raises ConfigurationError. Doubts are added to `warnings`."""
     match = {}
     for key in table.data:
@@ -121,7 +122,7 @@ def read_match(table: Table, warnings: list[str]) -> dict[str, frozenset[str]]:
         if LABEL_PATTERN.fullmatch(key) is None:
             raise table.error(f"{shown(key)} is neither class nor a label: a label is a-z, 0-9 and _, like site", key)
         if key != CLASS and did_you_mean(key, (CLASS,)):
-            warnings.append(f"{table.file}:{table.line(key)}: {key} is taken as a label; class was not meant?")
+            warnings.append(Doubt(f"{table.file}:{table.line(key)}", "as_label", {"key": key}))
         match[key] = frozenset(values)
     return match
 
@@ -147,7 +148,7 @@ def refusing(table: Table, *keys: str | int, among: Iterable[str] = (), suffix: 
         raise table.error(f"{error}{hint}{suffix}", *keys) from None
 
 
-def _read_check(table: Table, profile: str, warnings: list[str]) -> ProfileCheck:
+def _read_check(table: Table, profile: str, warnings: list[Doubt]) -> ProfileCheck:
     table.require_known(CHECK_KEYS)
     kind_name = _read_kind(table, warnings)
     name = table.text("name") or kind_name
@@ -174,7 +175,7 @@ def _read_check(table: Table, profile: str, warnings: list[str]) -> ProfileCheck
     return ProfileCheck(profile, table, given, name, kind_name)
 
 
-def _read_kind(table: Table, warnings: list[str]) -> str:
+def _read_kind(table: Table, warnings: list[Doubt]) -> str:
     name = table.text("kind")
     if name is None:
         raise table.error(f"a check needs a kind; allowed: {', '.join(registry.names())}")
@@ -183,10 +184,8 @@ def _read_kind(table: Table, warnings: list[str]) -> str:
     except UnknownCheck:
         raise table.error(unknown_word("check kind", name, registry.names()), "kind") from None
     except ExtraMissing as error:
-        warnings.append(
-            f"{table.file}:{table.line('kind')}: the settings of check kind {name} are not checked, "
-            f"and its default thresholds are not known: {error}"
-        )
+        place = f"{table.file}:{table.line('kind')}"
+        warnings.append(Doubt(place, "not_checked", {"kind": name, "error": str(error)}))
     except CheckError as error:
         raise table.error(str(error), "kind") from None
     return name

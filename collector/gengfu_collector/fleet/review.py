@@ -42,7 +42,7 @@ class FolderReview:
 
     def warnings(self, language: str = ENGLISH) -> list[str]:
         """What works and may not be meant: doubts of the folder, exceptions that have ended or are for no asset."""
-        warnings = list(self.inspection.warnings)
+        warnings = [doubt.text(language) for doubt in self.inspection.warnings]
         for exception in self.inspection.exceptions:
             if self._has_ended(exception):
                 warnings.append(say(language, "ended", place=exception.place, until=exception.waiver.until))

@@ -13,6 +13,7 @@ from gengfu_checks import registry
 from gengfu_checks.model import Status
 from gengfu_collector.errors import ConfigurationError
 from gengfu_collector.fleet.inspection import Inspection, load_inspection
+from gengfu_collector.fleet.plan_words import Doubt
 from gengfu_collector.fleet.profiles import CheckRule, read_profile
 from gengfu_collector.fleet.toml_table import parse
 
@@ -183,7 +184,7 @@ def test_refused_with_file_line_and_what_is_allowed(tmp_path: Path, text: str, l
 
 
 def test_every_key_of_the_fixed_form_is_taken() -> None:
-    warnings: list[str] = []
+    warnings: list[Doubt] = []
     text = FRONT_DESK.replace('severity = "warning"', "enabled = true")
     profile = read_profile(parse(text, "x").tables("profile")[0], warnings)
     given = {key for (key, *_) in profile.checks[0].given}
@@ -193,7 +194,7 @@ def test_every_key_of_the_fixed_form_is_taken() -> None:
 
 def test_a_label_that_looks_like_class_is_pointed_out(tmp_path: Path) -> None:
     inspection = load(tmp_path, own='[[profile]]\nname = "x"\nmatch.clas = "server"\n')
-    (warning,) = inspection.warnings
+    (warning,) = (doubt.text("en") for doubt in inspection.warnings)
     assert warning.startswith(f"{tmp_path / 'own.toml'}:3: ")
     assert "class" in warning
 
@@ -217,7 +218,7 @@ def smtp_extra_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("smtp_extra_missing")
 def test_a_kind_whose_extra_is_missing_is_accepted_with_a_warning(tmp_path: Path) -> None:
     inspection = load(tmp_path, own=SMTP)
-    (warning,) = inspection.warnings
+    (warning,) = (doubt.text("en") for doubt in inspection.warnings)
     assert warning.startswith(f"{tmp_path / 'own.toml'}:5: ")
     assert "pip install 'gengfu[ssh]'" in warning
     (check,) = inspection.for_asset("service", {}).plan.checks

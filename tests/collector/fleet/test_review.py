@@ -84,7 +84,9 @@ def test_check_as_json(tmp_path: Path) -> None:
 
 def test_warnings_are_told(tmp_path: Path) -> None:
     review = check_folder(folder(tmp_path, "i", '[[profile]]\nname = "x"\nmatch.clas = "server"\n'))
-    (warning,) = review.inspection.warnings
+    (warning,) = review.warnings()
+    assert warning.endswith("/own.toml:3: clas is taken as a label; class was not meant?")
+    assert "clas 被当作标签" in review.lines("zh")[1]
     assert review.lines()[:2] == ["3 profiles, 1 warning", f"warning: {warning}"]
     assert review.as_json()["warnings"] == [warning]
 
