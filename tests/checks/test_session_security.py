@@ -218,9 +218,55 @@ def test_settings_that_were_never_made_into_a_database_do_not_count(
     put("etc/dconf/db/local.d/00", f"{SESSION}\nidle-delay=uint32 0\n")
     assert lock(tmp_path) is None
     put("usr/share/glib-2.0/schemas/org.gnome.desktop.screensaver.gschema.xml", "")
+    assert lock(tmp_path) is None  # programs of other desktops bring the schemas
+    put("usr/bin/gnome-session", "")
     assert lock(tmp_path) == Lock(300.0, enforced=False)
     (tmp_path / "etc/systemd/system/display-manager.service").unlink()
     assert lock(tmp_path) is None  # nobody has a session to lock
+
+
+OVERRIDES = "usr/share/glib-2.0/schemas"
+
+
+@pytest.mark.parametrize(
+    ("desktop", "files", "expected"),
+    [
+        ("gnome-session", {f"{OVERRIDES}/10_a.gschema.override": "[org.gnome.desktop.session]\nidle-delay=60\n"}, 60.0),
+        (
+            "gnome-shell",
+            {
+                f"{OVERRIDES}/10_a.gschema.override": "[org.gnome.desktop.screensaver]\nlock-enabled=true\n",
+                f"{OVERRIDES}/90_b.gschema.override": "[org.gnome.desktop.screensaver:ubuntu]\nlock-enabled = false\n",
+            },
+            None,
+        ),
+        ("startplasma-x11", {}, 305.0),
+        ("startplasma-x11", {"etc/xdg/kscreenlockerrc": "[Daemon]\nAutolock=false\n"}, None),
+        ("startplasma-wayland", {"etc/xdg/kscreenlockerrc": "[Daemon]\nTimeout=2.5\nLockGrace=0\n"}, 150.0),
+        ("xfce4-session", {}, "nothing is known"),
+    ],
+)
+def test_screen_lock_by_what_the_desktop_brings(
+    tmp_path: Path, put: Callable[[str, str], None], desktop: str, files: dict[str, str], expected: object
+) -> None:
+    manager(tmp_path, "sddm")
+    put(f"usr/bin/{desktop}", "")
+    for name, text in files.items():
+        put(name, text)
+    found = lock(tmp_path)
+    assert (found.after_s if found else "nothing is known") == expected
+
+
+def test_of_two_desktops_the_weaker_lock_counts(tmp_path: Path, put: Callable[[str, str], None]) -> None:
+    manager(tmp_path, "sddm")
+    put("usr/bin/gnome-shell", "")
+    put("usr/bin/startplasma-x11", "")
+    put("etc/xdg/kscreenlockerrc", "[Daemon]\nAutolock[$i]=true\nTimeout[$i]=20\n")
+    assert lock(tmp_path) == Lock(1205.0, enforced=True)
+    put("etc/xdg/kscreenlockerrc", "[Daemon][$i]\nAutolock=false\n")
+    assert lock(tmp_path) == Lock(None, enforced=True)
+    put("etc/xdg/kscreenlockerrc", "[Daemon]\nTimeout[$i]=1\n")
+    assert lock(tmp_path) == Lock(300.0, enforced=False)
 
 
 @given(st.text(max_size=100))

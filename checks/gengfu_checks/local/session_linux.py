@@ -1,12 +1,14 @@
 """Automatic login and screen lock on Linux, by the files of display managers, getty and dconf.
 
-Sources: the manuals of GDM (custom.conf), LightDM (lightdm.conf), SDDM (sddm.conf(5)), agetty(8), dconf(7), and the
-schemas org.gnome.desktop.screensaver and .session with their defaults. What users set for themselves is in their own
-folders, which an agent does not read.
+Sources: the manuals of GDM (custom.conf), LightDM (lightdm.conf), SDDM (sddm.conf(5)), agetty(8), dconf(7),
+glib-compile-schemas(1) for files of overrides, the schemas org.gnome.desktop.screensaver and .session with their
+defaults, and kscreenlockersettings.kcfg of KDE's kscreenlocker with its own. What users set for themselves is in their
+own folders, which an agent does not read. Of other desktops nothing is known.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -33,12 +35,18 @@ _GETTY = (
     "etc/systemd/system/*getty@*.service",
 )
 _DISPLAY_MANAGER = "etc/systemd/system/display-manager.service"
-_SCHEMA = "usr/share/glib-2.0/schemas/org.gnome.desktop.screensaver.gschema.xml"
+# The schemas lie on machines without GNOME, too: many programs bring them.
+_GNOME = ("usr/bin/gnome-session", "usr/bin/gnome-shell")
+_KDE = ("usr/bin/startplasma-wayland", "usr/bin/startplasma-x11")
+_OVERRIDES = "usr/share/glib-2.0/schemas/*.gschema.override"
+_OVERRIDDEN = ("", ":ubuntu", ":GNOME")
+_KDE_LOCK = "etc/xdg/kscreenlockerrc"
 _DCONF_PROFILE = "etc/dconf/profile/user"
 _DCONF_DATABASE = re.compile(r"\s*system-db:([A-Za-z0-9_-]{1,64})\s*(?:#.*)?")
 _SCREENSAVER, _SESSION = "org/gnome/desktop/screensaver", "org/gnome/desktop/session"
 _GNOME_IDLE_S = 300.0
-_NUMBER = re.compile(r"(?:uint32\s+)?([0-9]{1,9})")
+_KDE_TIMEOUT_MINUTES, _KDE_GRACE_S = "5", "5"
+_NUMBER = re.compile(r"(?:uint32\s+)?([0-9]{1,9}(?:\.[0-9]{1,6})?)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +129,25 @@ def _getty(root: Path) -> Autologin | None:
 
 
 def lock(root: Path) -> Lock | None:
-    """How sessions of GNOME lock unless their user wants it otherwise; None where nobody has such sessions."""
+    """How sessions of GNOME and KDE lock unless their user wants it otherwise, the weaker of both; None where nobody
+    has such sessions."""
+    if not _display_manager(root):
+        return None
+    locks = [found for found in (_gnome_lock(root), _kde_lock(root)) if found is not None]
+    return max(locks, key=lambda found: math.inf if found.after_s is None else found.after_s, default=None)
+
+
+def _gnome_lock(root: Path) -> Lock | None:
     databases = _dconf_databases(root)
-    if not _display_manager(root) or not (databases or (root / _SCHEMA).is_file()):
+    if not databases and not _has_one(root, _GNOME):
         return None
     enabled, idle, delay = "true", str(int(_GNOME_IDLE_S)), "0"
+    for text in _texts(root, (_OVERRIDES,)):
+        for desktop in _OVERRIDDEN:
+            screensaver, session = (name.replace("/", ".") + desktop for name in (_SCREENSAVER, _SESSION))
+            enabled = _last(text, screensaver, "lock-enabled", enabled)
+            delay = _last(text, screensaver, "lock-delay", delay)
+            idle = _last(text, session, "idle-delay", idle)
     locked: set[str] = set()
     for name in databases:
         for text in _texts(root, (f"etc/dconf/db/{name}.d/*",)):
@@ -135,9 +157,35 @@ def lock(root: Path) -> Lock | None:
         for text in _texts(root, (f"etc/dconf/db/{name}.d/locks/*",)):
             locked.update(line.strip() for line in text.splitlines())
     enforced = {f"/{_SCREENSAVER}/lock-enabled", f"/{_SESSION}/idle-delay"} <= locked
-    idle_s, delay_s = _seconds(idle), _seconds(delay)
-    never = enabled == "false" or not idle_s
-    return Lock(None if never else (idle_s or 0.0) + (delay_s or 0.0), enforced)
+    return _lock_of(enabled != "false", _seconds(idle), _seconds(delay), enforced)
+
+
+def _kde_lock(root: Path) -> Lock | None:
+    """By kscreenlockerrc of the system. `[$i]` behind a key, the group or at the beginning means that users cannot
+    change it."""
+    if not _has_one(root, _KDE):
+        return None
+    text = read_small_text(root / _KDE_LOCK) or ""
+    found = {"Autolock": "true", "Timeout": _KDE_TIMEOUT_MINUTES, "LockGrace": _KDE_GRACE_S}
+    fixed = set()
+    for key in found:
+        for form in (key, f"{key}[$i]"):
+            value = find_setting(text, "ini", form, section="Daemon")
+            if value is not None:
+                found[key] = str(value).lower()
+                fixed |= {key} if form != key else set()
+    enforced = text.startswith("[$i]") or "[Daemon][$i]" in text or {"Autolock", "Timeout"} <= fixed
+    minutes = _seconds(found["Timeout"])
+    idle_s = None if minutes is None else 60 * minutes
+    return _lock_of(_is_true(found["Autolock"]), idle_s, _seconds(found["LockGrace"]), enforced)
+
+
+def _lock_of(is_on: bool, idle_s: float | None, delay_s: float | None, enforced: bool) -> Lock:
+    return Lock(idle_s + (delay_s or 0.0) if is_on and idle_s else None, enforced)
+
+
+def _has_one(root: Path, names: Iterable[str]) -> bool:
+    return any((root / name).exists() for name in names)
 
 
 def _dconf_databases(root: Path) -> list[str]:
