@@ -21,7 +21,13 @@ from test_event_log_real import RealJournal, journal, wait_for
 
 from gengfu_checks.errors import CannotMeasure
 from gengfu_checks.local import crashes
-from gengfu_checks.local.crash_reports import Folder, folders_of_linux, folders_of_mac, read_apport
+from gengfu_checks.local.crash_reports import (
+    Folder,
+    folders_of_linux,
+    folders_of_mac,
+    program_crashes_are_kept,
+    read_apport,
+)
 from gengfu_checks.local.crashes import CHECK, Place, measure_place
 from gengfu_checks.local.event_log_journal import Journal
 from gengfu_checks.model import Measurement
@@ -252,3 +258,27 @@ def test_anything_may_be_missing_of_what_was_kept(
     instance = bench(CHECK)
     instance.keep = kept
     assert set(look(instance, Place(tuple(folders_of_linux(tmp_path, tmp_path))))) == {"programs", "system"}
+
+
+@pytest.mark.parametrize(
+    ("core_pattern", "in_journal", "without_journal"),
+    [
+        ("core\n", False, False),
+        ("|/usr/lib/systemd/systemd-coredump %P %u %g %s %t %c %h %d %F\n", True, False),
+        ("|/usr/share/apport/apport -p%p -s%s -c%c -d%d -P%P -u%u -g%g -F%F -- %E\n", True, True),
+        ("|/usr/libexec/abrt-hook-ccpp %s %c %p %u %g %t %P %I %h\n", True, True),
+        ("|/bin/false\n", False, False),
+        ("/var/cores/apport\n", False, False),
+        ("", False, False),
+        (None, False, False),
+    ],
+)
+def test_who_keeps_reports_of_crashes(
+    core_pattern: str | None, in_journal: bool, without_journal: bool, tmp_path: Path
+) -> None:
+    """The first as Linux has it by itself, then as systemd, apport and ABRT set it (their sources)."""
+    path = tmp_path / "core_pattern"
+    if core_pattern is not None:
+        path.write_text(core_pattern)
+    assert program_crashes_are_kept(has_journal=True, core_pattern=path) is in_journal
+    assert program_crashes_are_kept(has_journal=False, core_pattern=path) is without_journal

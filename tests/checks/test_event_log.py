@@ -277,6 +277,14 @@ def test_rules_can_be_left_out(bench: Callable[..., Any]) -> None:
     assert "io_error" not in look(instance, pages)
 
 
+def test_what_another_check_tells_of_is_not_told_twice(bench: Callable[..., Any]) -> None:
+    source = Source("journal", Pages().read, frozenset(("segfault",)))
+    instance = bench(CHECK, ignore_rules=["io_error"])
+    found = {m.item for m in measure_source(instance.context(), source, instance.now_s)}
+    assert found.isdisjoint({"segfault", "io_error"})
+    assert "fs_error" in found
+
+
 def test_patterns_are_items_of_their_own(bench: Callable[..., Any]) -> None:
     instance = bench(CHECK, patterns=["timed out$", "refused"], at_least=2, within="10m", sample=False)
     pages, now_s = Pages(), instance.now_s

@@ -21,6 +21,10 @@ MAX_ENTRIES = 2000
 MAX_HEAD_BYTES = 8192
 MAX_SEEN = 64
 
+CORE_PATTERN = Path("/proc/sys/kernel/core_pattern")
+_COLLECTORS = frozenset(("abrt-hook-ccpp", "apport"))
+_JOURNAL_COLLECTOR = "systemd-coredump"
+
 _APPORT_PATH = re.compile(r"^ExecutablePath: (\S.*)$", re.MULTILINE)
 _APPORT_KIND = re.compile(r"^ProblemType: (\S+)", re.MULTILINE)
 _KDUMP = re.compile(r"(?:.{0,80}-)?\d{4}-?\d\d-?\d\d-?(?:\d\d:?\d\d(?::?\d\d)?)?")
@@ -55,6 +59,16 @@ class Folder:
             return self.path.is_dir()
         except PermissionError:
             return True
+
+
+def program_crashes_are_kept(*, has_journal: bool, core_pattern: Path = CORE_PATTERN) -> bool:
+    """Whether something here keeps a report of each program that crashes, for the check `crashes` to read.
+
+    Source: core(5), "Piping core dumps to a program". Linux.
+    """
+    command = _element(core_pattern).split()
+    collector = Path(command[0]).name if command and command[0].startswith("|") else ""
+    return collector in _COLLECTORS or (has_journal and collector == _JOURNAL_COLLECTOR)
 
 
 def program_name(path: str) -> str:

@@ -19,6 +19,7 @@ import psutil
 from gengfu_checks.codes import CHECK_NEEDS_RIGHTS, CHECK_PROGRAM_FAILED
 from gengfu_checks.errors import SettingError
 from gengfu_checks.local import event_log_files, event_log_journal, event_log_windows, structured
+from gengfu_checks.local.crash_reports import program_crashes_are_kept
 from gengfu_checks.local.event_log_page import Page, Wanted
 from gengfu_checks.local.event_log_rules import CODES, NAMES, RULES, Entry, Rule, match, sample_of
 from gengfu_checks.local.occurrences import MAX_LIMIT, MAX_NAME_CHARS, Limits, Tally, tally_of
@@ -65,10 +66,14 @@ ReadPage = Callable[[Mapping[str, Any], Wanted, float], Page]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where entries come from: its name, and what reads a page after a cursor within a time."""
+    """Where entries come from: its name, and what reads a page after a cursor within a time.
+
+    `told_elsewhere` are rules whose trouble another check tells of on this machine: one trouble is one ticket.
+    """
 
     name: str
     read: ReadPage
+    told_elsewhere: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -248,11 +253,20 @@ def source_here(now_s: float) -> Source | None:
         journalctl = find_program("journalctl")
         if journalctl is None:
             raise failed("journalctl", "not found")
-        return Source("journal", partial(event_log_journal.read, event_log_journal.Journal((journalctl,))))
+        read = partial(event_log_journal.read, event_log_journal.Journal((journalctl,)))
+        return Source("journal", read, _told_elsewhere(has_journal=True))
     files = event_log_files.files_here()
     if not files:
         return None
-    return Source("files", lambda cursor, wanted, _timeout_s: event_log_files.read(files, cursor, wanted, now_s))
+    return Source(
+        "files",
+        lambda cursor, wanted, _timeout_s: event_log_files.read(files, cursor, wanted, now_s),
+        _told_elsewhere(has_journal=False),
+    )
+
+
+def _told_elsewhere(*, has_journal: bool) -> frozenset[str]:
+    return frozenset(("segfault",)) if program_crashes_are_kept(has_journal=has_journal) else frozenset()
 
 
 def measure(context: Context) -> list[Measurement]:
@@ -265,7 +279,8 @@ def measure(context: Context) -> list[Measurement]:
 def measure_source(context: Context, source: Source, now_s: float) -> list[Measurement]:
     """Return the items of one source. What is known goes on in `context.keep`."""
     settings = context.settings
-    rules = [rule for rule in RULES if rule.name not in settings["ignore_rules"] and _is_for(rule, source)]
+    left_out = source.told_elsewhere.union(settings["ignore_rules"])
+    rules = [rule for rule in RULES if rule.name not in left_out and _is_for(rule, source)]
     if "patterns" not in context.memory:  # they remember moves that they have worked out
         context.memory["patterns"] = {text: Pattern(text) for text in settings["patterns"]}
     reader = Reader(settings, now_s, rules, context.memory["patterns"])
