@@ -31,6 +31,10 @@ def started(site: Site, collector: Collector, name: str) -> Agent:
     return agent
 
 
+def connected(collector: Collector) -> int:
+    return sum(row["connected"] for row in collector.agents())
+
+
 def test_roots_roll_over_without_a_hand_on_any_agent(site: Site) -> None:
     service = site.service()
     collector = site.collector(inspection=profile_of_service(service.mark))
@@ -38,6 +42,7 @@ def test_roots_roll_over_without_a_hand_on_any_agent(site: Site) -> None:
     told = started(site, collector, "told")
     late = started(site, collector, "late")
     late.stop()
+    until(lambda: connected(collector) == 1, "the collector knows that it left")
     old_token = collector.token()
     assert collector.command_line("root", "use").returncode == 1
     assert [row["in_use"] for row in collector.json("root", "list")] == [True]
@@ -93,6 +98,7 @@ def test_everybody_ends_up_under_the_new_root_also_who_slept_until_its_certifica
     awake, asleep = started(site, collector, "awake"), started(site, collector, "asleep")
     asleep.stop()
     stopped_at_s = time.monotonic()
+    until(lambda: connected(collector) == 1, "the collector knows that it left")
     assert collector.json("root", "prepare")["agents_told"] == 1
     until(lambda: roots_in(awake.state / "roots.pem") == 2, "the connected agent trusts both")
     collector.json("root", "use")
