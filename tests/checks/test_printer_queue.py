@@ -178,6 +178,29 @@ def test_a_queue_without_a_name_and_hostile_values_are_left_out() -> None:
     assert queues_of(ipp.decode_answer(printers), ipp.decode_answer(jobs)) == (Queue("a", False),)
 
 
+def test_without_rights_a_service_that_ended_is_not_called_well(
+    short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can become somebody else")
+    monkeypatch.setattr(printer_queue_cups, "find_program", lambda name: f"/usr/sbin/{name}")
+    (short_path / "printers.conf").write_text("<Printer raw>\n</Printer>\n")
+    (short_path / "printers.conf").chmod(0o600)
+    short_path.chmod(0o755)
+    with socket.socket(socket.AF_UNIX) as ended:
+        ended.bind(str(short_path / "sock"))
+    (short_path / "sock").chmod(0o777)  # as cupsd leaves it
+    assert read_spooler(0.2, [short_path / "sock"], short_path) == Spooler(False, ())
+    os.seteuid(65534)
+    try:
+        with pytest.raises(CannotMeasure) as caught:
+            read_spooler(0.2, [short_path / "sock"], short_path)
+        assert read_spooler(0.2, [short_path / "none"], short_path) is None
+    finally:
+        os.seteuid(0)
+    assert caught.value.code == "check.needs_rights"
+
+
 # --- a CUPS that is none
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import psutil
 
-from gengfu_checks.codes import CHECK_PROGRAM_FAILED
+from gengfu_checks.codes import CHECK_NEEDS_RIGHTS, CHECK_PROGRAM_FAILED
 from gengfu_checks.local.plain_text import plain
 from gengfu_checks.local.printer_queue_cups import read_spooler as read_cups
 from gengfu_checks.local.printer_queue_model import Queue, Spooler
@@ -95,7 +95,7 @@ CHECK = CheckKind(
         Metric("stopped", "1 when the queue is paused or stopped"),
         Metric("accepting", "1 when the queue takes jobs"),
     ),
-    codes=(STOPPED, REJECTING, SPOOLER_DOWN, TOO_MANY_QUEUES, CHECK_PROGRAM_FAILED),
+    codes=(STOPPED, REJECTING, SPOOLER_DOWN, TOO_MANY_QUEUES, CHECK_NEEDS_RIGHTS, CHECK_PROGRAM_FAILED),
     settings=(
         Setting(
             "without_jobs",

@@ -17,6 +17,7 @@ from pathlib import Path
 from gengfu_checks.local import ipp
 from gengfu_checks.local.printer_queue_model import Queue, Spooler
 from gengfu_checks.local.programs import failed, find_program
+from gengfu_checks.local.small_file import needs_rights
 
 SOCKETS = (Path("/run/cups/cups.sock"), Path("/private/var/run/cupsd"))
 CONFIGURATION = Path("/etc/cups")
@@ -24,6 +25,7 @@ CONFIGURATION = Path("/etc/cups")
 MAX_NAME_BYTES = 127
 MAX_CONFIGURATION_BYTES = 1024 * 1024
 
+_QUEUES = "printers.conf"
 _LOCAL = "ipp://localhost/"
 _PRINTER_ATTRIBUTES = (
     "printer-name", "printer-state", "printer-state-reasons", "printer-is-accepting-jobs", "queued-job-count",
@@ -41,17 +43,22 @@ def read_spooler(timeout_s: float, sockets: Sequence[Path] = SOCKETS, etc: Path 
     """Return what CUPS says; None where there is neither CUPS nor any queue of it.
 
     A CUPS that does not answer although it is installed and queues are configured is a spooler that does not run; the
-    queues outlive its removal. Raises CannotMeasure for one that answers nonsense or too slowly.
+    queues outlive its removal. Raises CannotMeasure for one that answers nonsense or too slowly, and for one that has
+    ended where nobody may see whether there are queues.
     """
+    is_left = False
     for path in sockets:
         if _is_socket(path):
             try:
                 return Spooler(True, _queues(partial(_ask, str(path), timeout_s)))
             except (FileNotFoundError, ConnectionRefusedError):
-                continue
+                is_left = True
             except (OSError, ipp.NotAnAnswer) as error:
                 raise failed("cupsd", f"gave no answer on {path}: {error}") from error
-    return Spooler(False, ()) if find_program("cupsd") and _has_queues(etc) else None
+    has_queues = _has_queues(etc) if find_program("cupsd") else False
+    if has_queues is None and is_left:
+        raise needs_rights("read access", str(etc / _QUEUES))
+    return Spooler(False, ()) if has_queues else None
 
 
 def queues_of(printers: ipp.Answer, jobs: ipp.Answer) -> tuple[Queue, ...]:
@@ -124,15 +131,19 @@ def _is_socket(path: Path) -> bool:
         return False
 
 
-def _has_queues(etc: Path) -> bool:
-    """Whether queues are configured. Only root may read printers.conf; a queue's description can be seen by anyone."""
+def _has_queues(etc: Path) -> bool | None:
+    """Whether queues are configured; None where only root may know, who alone reads their list. A description, which
+    most queues have, can be seen by anyone."""
+    found: bool | None = False
     try:
-        with (etc / "printers.conf").open("rb") as stream:
+        with (etc / _QUEUES).open("rb") as stream:
             return _QUEUE_SECTION.search(stream.read(MAX_CONFIGURATION_BYTES)) is not None
+    except PermissionError:
+        found = None
     except OSError:
         pass
     try:
         with os.scandir(etc / "ppd") as entries:
-            return any(entry.name.endswith(".ppd") for entry in entries)
+            return any(entry.name.endswith(".ppd") for entry in entries) or found
     except OSError:
-        return False
+        return found
