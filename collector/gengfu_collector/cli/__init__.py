@@ -29,9 +29,8 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith(OWN_PACKAGES):
             raise
-        print(
-            f"gengfu-collector: the package {error.name} is missing: pip install 'gengfu[collector]'", file=sys.stderr
-        )
+        missing = f"the package {error.name} is missing: pip install 'gengfu[collector]'"
+        _say(f"{PROGRAM}: {told(missing)}")
         sys.exit(2)
 
     # Whatever a command makes in the data folder is for its owner alone.
@@ -50,8 +49,7 @@ def main() -> None:
 
 def told(error: str) -> str:
     """An error in the reader's language."""
-    from gengfu_collector.cli.error_words import in_words
-    from gengfu_collector.cli.show import language
+    from gengfu_collector.cli.error_words import in_words, language
 
     return in_words(error, language())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -12,6 +13,12 @@ from gengfu_checks.guide import files, words
 _PLACED = re.compile(r"(.*?\.toml(?::\d+)?: )?(.*)", re.DOTALL)
 
 
+def language() -> str:
+    """The language of the reader's locale, "zh" or "en"."""
+    chosen = os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG") or ""
+    return "zh" if chosen.lower().startswith("zh") else "en"
+
+
 @functools.cache
 def sentences() -> dict[str, str]:
     """Chinese by English, with {} for what is put into a sentence."""
@@ -19,9 +26,9 @@ def sentences() -> dict[str, str]:
         return tomllib.load(stream)
 
 
-def in_words(error: str, language: str) -> str:
+def in_words(error: str, readers: str) -> str:
     """An error in the reader's language, as far as there are words for it, behind its `FILE:LINE`, option or key."""
-    if language != "zh":
+    if readers != "zh":
         return error
     known = {**sentences(), **files.tables(files.COMMON)["phrases"]}
     place, message = _PLACED.fullmatch(error).groups("")  # type: ignore[union-attr]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from rich.text import Text
 
 from gengfu_checks import guide
 from gengfu_checks.guide import words
+from gengfu_collector.cli.error_words import language as language
 from gengfu_proto.text import clean, json_lines
 
 PIPE_WIDTH = 500
@@ -226,12 +226,7 @@ _ENGINE = "engine"
 
 def in_chinese() -> bool:
     """Whether the reader's locale is Chinese."""
-    return (os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG") or "").startswith("zh")
-
-
-def language() -> str:
-    """The reader's language, for the guide."""
-    return "zh" if in_chinese() else "en"
+    return language() == "zh"
 
 
 def console() -> Console:

@@ -49,11 +49,16 @@ def running(data: Path, host: str = "127.0.0.1") -> Iterator[str]:
         assert process.wait(WITHIN_S) == 0
 
 
-def test_without_the_extra_the_command_says_what_to_install() -> None:
+@pytest.mark.parametrize(
+    ("locale", "says"), [("C.UTF-8", "the package typer is missing: "), ("zh_CN.UTF-8", "缺少软件包 typer：")]
+)
+def test_without_the_extra_the_command_says_what_to_install(locale: str, says: str) -> None:
     program = "import sys; sys.modules['typer'] = None; from gengfu_collector.cli import main; main()"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    environment = {**os.environ, "LC_ALL": locale, "PYTHONUTF8": "1"}
+    argv = [sys.executable, "-c", program]
+    done = subprocess.run(argv, capture_output=True, encoding="utf-8", timeout=60, env=environment)
     assert done.returncode == 2
-    assert done.stderr == "gengfu-collector: the package typer is missing: pip install 'gengfu[collector]'\n"
+    assert done.stderr == f"gengfu-collector: {says}pip install 'gengfu[collector]'\n"
 
 
 def test_a_profile_put_into_the_data_folder_of_a_running_collector_counts_from_the_next_reload_on(
