@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from empty_store import lay_down
 from intake_rig import Rig, run, submission
 from within import run_within
 
@@ -119,6 +120,7 @@ class Running:
 @contextlib.contextmanager
 def collector(data: Path, *options: str) -> Iterator[Running]:
     """A collector on free ports of this machine; ended by SIGTERM, with exit code 0."""
+    lay_down(data)
     listeners = [f"--{name}=127.0.0.1:0" for name in ("http", "stream", "enrol")]
     log = data.parent / f"{data.name}.log"
     with log.open("w") as file:

@@ -32,9 +32,11 @@ def entries(running: Running) -> list[dict[str, object]]:
     return [json.loads(line) for line in running.log.read_text("utf-8").splitlines()]
 
 
-def test_its_log_is_json_and_tells_its_own_story_only(data: Path) -> None:
+def test_its_log_is_json_and_tells_its_own_story_only_until_sigint(data: Path) -> None:
     with collector(data) as running:
         running.wait_for_log("collector started")
+        running.process.send_signal(signal.SIGINT)
+        assert running.process.wait(ENDS_WITHIN_S) == 0
     events = [entry["event"] for entry in entries(running)]
     assert events[-1] == "collector stopped"
     assert {str(entry["logger"]).split(".")[0] for entry in entries(running)} == {"gengfu_collector"}
@@ -54,12 +56,6 @@ def test_it_ends_within_seconds_whatever_is_still_connected(data: Path) -> None:
             connection.close()
     assert not (data / SOCKET_FILE).exists()
     assert "Traceback" not in running.log.read_text("utf-8")
-
-
-def test_sigint_ends_it_as_well(data: Path) -> None:
-    with collector(data) as running:
-        running.process.send_signal(signal.SIGINT)
-        assert running.process.wait(ENDS_WITHIN_S) == 0
 
 
 @pytest.mark.parametrize("listener", ["http", "stream", "enrol"])
