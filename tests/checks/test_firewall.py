@@ -289,6 +289,8 @@ def test_without_rights_the_manager_is_believed(bench: Any) -> None:
     with pytest.raises(CannotMeasure) as caught:
         measure_linux(bench(CHECK).context(), Linux(None, {}, "", may_look=False))
     assert caught.value.code == "check.needs_rights"
+    with pytest.raises(CannotMeasure):
+        measure_linux(bench(CHECK).context(), Linux(None, {}, "ufw", may_look=False, lets_in=True))
 
 
 def a_program(folder: Path, name: str, body: str) -> str:
@@ -339,6 +341,11 @@ def test_ufw_and_firewalld_say_whether_they_are_on(monkeypatch: pytest.MonkeyPat
     assert firewall.this_linux().manager == ""
     (tmp_path / "ufw.conf").write_text("# comment\nENABLED=yes\nLOGLEVEL=low\n")
     assert firewall.this_linux().manager == "ufw"
+    monkeypatch.setattr(firewall, "UFW_DEFAULTS", tmp_path / "default")
+    # As `ufw default deny incoming` and `ufw default allow incoming` leave it.
+    for policy, lets_in in (("DROP", False), ("ACCEPT", True)):
+        (tmp_path / "default").write_text(f'IPV6=yes\n\nDEFAULT_INPUT_POLICY="{policy}"\n')
+        assert firewall.this_linux().lets_in is lets_in
     monkeypatch.setattr(firewall, "find_program", lambda name: f"/usr/sbin/{name}")
     assert firewall.this_linux().manager == "ufw"
     with subprocess.Popen([a_program(tmp_path, "firewalld", "read x")], stdin=subprocess.PIPE) as process:

@@ -62,6 +62,7 @@ LEGACY_TABLES = {
 }
 ADDRESSES = Path("/proc/net/if_inet6")
 UFW_SETTINGS = Path("/etc/ufw/ufw.conf")
+UFW_DEFAULTS = Path("/etc/default/ufw")
 SOCKETFILTERFW = "/usr/libexec/ApplicationFirewall/socketfilterfw"
 # https://learn.microsoft.com/powershell/module/netsecurity/get-netfirewallprofile; ActiveStore is what policies leave.
 PROFILES_PIPELINE = (
@@ -74,6 +75,7 @@ PRODUCTS_PIPELINE = (
 )
 
 _UFW_ENABLED = re.compile(r"^\s*ENABLED=[\"']?yes[\"']?\s*$", re.IGNORECASE | re.MULTILINE)
+_UFW_LETS_IN = re.compile(r"^\s*DEFAULT_INPUT_POLICY=[\"']?ACCEPT[\"']?\s*$", re.MULTILINE)
 _MAC_STATE = re.compile(r"State = (\d)")
 
 
@@ -89,6 +91,8 @@ class Linux:
     """Whether this process has CAP_NET_ADMIN."""
     has_ipv6: bool = False
     """Whether the machine has an address that other machines reach by IPv6."""
+    lets_in: bool = False
+    """Whether the manager has been told to let in whatever no rule forbids: its being on says nothing."""
 
 
 def judge_linux(filtered: frozenset[str], linux: Linux, required: bool) -> Measurement:
@@ -137,7 +141,7 @@ def judge_mac(printed: str, required: bool) -> Measurement | None:
 def measure_linux(context: Context, linux: Linux) -> Measurement:
     """Ask the kernel; where that is not allowed, take the word of a manager that says it is on."""
     if not linux.may_look:
-        if linux.manager:
+        if linux.manager and not linux.lets_in:
             return Measurement("", {"active": 1.0}, {"manager": linux.manager, "rules_seen": False})
         raise needs_rights("CAP_NET_ADMIN", "packet filter rules")
     within_s = context.deadline_s * 0.4
@@ -204,7 +208,10 @@ def _legacy_filtered(saves: Mapping[str, str], within_s: float) -> frozenset[str
 
 def this_linux() -> Linux:
     """What there is to ask on this machine."""
-    return Linux(find_program("nft"), _legacy_saves(), _manager(), _has_capability(CAP_NET_ADMIN), _has_ipv6())
+    manager = _manager()
+    lets_in = manager == "ufw" and _UFW_LETS_IN.search(read_small_text(UFW_DEFAULTS) or "") is not None
+    may_look = _has_capability(CAP_NET_ADMIN)
+    return Linux(find_program("nft"), _legacy_saves(), manager, may_look, _has_ipv6(), lets_in)
 
 
 def _legacy_saves() -> dict[str, str]:
