@@ -15,7 +15,7 @@ from machinery import Agent, Collector, Site, profile_of_service, quick_agent, u
 
 MINUTES = float(os.environ.get("GENGFU_SECURITY_MINUTES", "0"))
 """How long the long tests may take; 0 makes them as short as still tells something."""
-LIFETIME_S = 12
+LIFETIME_S = 20
 RENEWALS = 3 if not MINUTES else round(MINUTES * 60 / LIFETIME_S)
 ASKS_SOON = (
     "gengfu_agent.backoff:REFUSED.base_s=0.5",

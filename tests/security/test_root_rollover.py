@@ -91,7 +91,7 @@ def leads_to(collector: Collector, roots: Path) -> bool:
 
 
 def test_everybody_ends_up_under_the_new_root_also_who_slept_until_its_certificate_was_over(site: Site) -> None:
-    lifetime_s = 8
+    lifetime_s = 16
     launcher = [sys.executable, str(Path(__file__).with_name("short_lives.py")), str(lifetime_s), "--"]
     collector = site.collector(launcher=launcher, inspection=quiet_profile())
     collector.start()
