@@ -227,7 +227,8 @@ def running(program: Path) -> Iterator[None]:
     shutil.copy("/bin/sleep", program)
     process = subprocess.Popen([program, "1000"])
     try:
-        while Path(f"/proc/{process.pid}/comm").read_text().strip() != program.name[:15]:
+        # Its arguments are the last of what the kernel shows of a new program.
+        while not Path(f"/proc/{process.pid}/cmdline").read_bytes().startswith(bytes(program) + b"\0"):
             time.sleep(0.01)
         yield
     finally:
