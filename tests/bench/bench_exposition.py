@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from gengfu_checks.model import Finding, MetricType, Status
-from gengfu_collector.app.collector import GC_THRESHOLDS
+from gengfu_collector.app.memory import settle
 from gengfu_collector.intake.live import LiveAgent, LiveTable
 from gengfu_collector.metrics.own import OwnMetrics
 from gengfu_collector.metrics.pages import MetricsPages
@@ -178,8 +178,7 @@ async def bench(agents: int, own_items: bool, repeat: int) -> list[Row]:
     # The first page ever imports the checks that describe the metrics; a collector does that once in its life.
     await send(MetricsPages(make_fleet(1, own_items).table, OwnMetrics()))
     fleet = make_fleet(agents, own_items)
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
+    settle()
     items = "own" if own_items else "shared"
     rows = []
     for busy in (False, True):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import signal
 from collections.abc import Callable, Mapping, Sequence
 
@@ -14,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from gengfu_collector.admin.client import SOCKET_FILE
 from gengfu_collector.admin.desk import Desk
 from gengfu_collector.admin.socket import AdminSocket
+from gengfu_collector.app import memory
 from gengfu_collector.app.store import Store, open_store, store_figures
 from gengfu_collector.app.upkeep import Upkeep
 from gengfu_collector.config import CollectorConfig
@@ -48,7 +48,6 @@ NOT_READY_S = 60.0
 NEWCOMER_GRACE_MS = 600_000
 LOCK_WAIT_S = 3.0
 """For a command that is at the files when the collector starts; another collector does not go away."""
-GC_THRESHOLDS = (50_000, 20, 100)
 
 _log = logger(__name__)
 _refusals_log = sparing_logger(__name__)
@@ -270,6 +269,7 @@ class _IntakeMeter(Meter):
 
 async def serve(config: CollectorConfig, announce: Callable[[Mapping[str, int]], None]) -> None:
     """Run a collector until SIGINT or SIGTERM; SIGHUP reads the inspection folder anew. Raises CollectorError."""
+    memory.take_from_few_arenas()
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     figures: list[Database] = []
@@ -283,10 +283,7 @@ async def serve(config: CollectorConfig, announce: Callable[[Mapping[str, int]],
         loop.add_signal_handler(signal.SIGHUP, lambda: reloads.add(loop.create_task(_reload(collector))))
         try:
             await collector.start()
-            # What stands now stays; without this a full collection stops the loop for tens of milliseconds.
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(*GC_THRESHOLDS)
+            memory.settle()
             announce(collector.ports)
             _log.info("collector started", **{f"{name}_port": port for name, port in collector.ports.items()})
             await stopped.wait()

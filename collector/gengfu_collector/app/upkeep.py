@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from gengfu_collector.app import memory
 from gengfu_collector.errors import CollectorError
 from gengfu_collector.fleet import inventory
 from gengfu_collector.gateway.authority import Authority
@@ -79,11 +79,8 @@ class Upkeep:
 
     async def give_memory_back(self) -> None:
         """Twice a minute: what a burst of reports or reconnections needed goes back to the system."""
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         async for _ in _every(GIVE_MEMORY_BACK_EVERY_S):
-            if trim is None:
-                return
-            await asyncio.to_thread(trim, 0)
+            await asyncio.to_thread(memory.give_back)
 
     async def keep_house(self) -> None:
         """Once an hour: certificates, and report bytes that are older than they are kept."""
