@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -348,6 +350,16 @@ def podman(short_path: Path, requires_program: Callable[[str, str], str]) -> Ite
         yield runtime
     finally:
         subprocess.run([*argv, "rm", "--all", "--force", "--time", "0"], capture_output=True, timeout=60)
+        # What was just ending is tidied up by processes of its own, which write into the store.
+        deadline = time.monotonic() + 20
+        while any(str(short_path) in word for word in _command_lines()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+
+def _command_lines() -> Iterator[str]:
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            yield from process.cmdline()
 
 
 def run(runtime: Runtime, root: Path, name: str, *command: str, options: tuple[str, ...] = ()) -> Any:

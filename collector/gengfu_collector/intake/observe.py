@@ -169,6 +169,7 @@ def subject_of(work: UnitOfWork, record: AgentRecord, check: CheckRecord, name: 
             code=found.state.code,
             since_at_ms=work.now_ms,
             counters="{}",
+            settings_id=found.settings_id,
         )
     return found
 

@@ -10,7 +10,7 @@ from intake_rig import Rig, finding, rig_on
 from gengfu_checks.model import Finding, Status
 from gengfu_collector.faults.model import Rule
 from gengfu_collector.store.database import Database
-from gengfu_collector.store.schema import ticket_event
+from gengfu_collector.store.schema import subject, ticket_event
 from gengfu_proto.convert.report import encode_run
 
 OK, WARNING, CRITICAL, UNKNOWN = Status.OK, Status.WARNING, Status.CRITICAL, Status.UNKNOWN
@@ -121,3 +121,14 @@ def test_an_agent_that_does_not_tell_its_settings_ends_nothing_by_them(rig: Rig)
     machine.settings = b""
     machine.say(sdb=OK)
     assert machine.open_items() == ["sda"]
+
+
+def test_checks_that_tell_their_settings_and_such_that_do_not_come_in_one_report(rig: Rig) -> None:
+    agent_id = rig.enrol()
+    rig.rules["cpu"] = rig.rules["disk"]
+    rig.hello(agent_id)
+    told = encode_run("disk", "disk", 60.0, [finding("disk", "sda", OK)], {}, 0.01, settings_id=BEFORE)
+    untold = encode_run("cpu", "cpu", 60.0, [finding("cpu", "", OK)], {}, 0.01)
+    rig.report(agent_id, 1, told, untold)
+    assert rig.errors == []
+    assert {row["item"]: row["settings_id"] or b"" for row in rig.rows(subject)} == {"sda": BEFORE, "": b""}
