@@ -348,8 +348,11 @@ def test_ufw_and_firewalld_say_whether_they_are_on(monkeypatch: pytest.MonkeyPat
         assert firewall.this_linux().lets_in is lets_in
     monkeypatch.setattr(firewall, "find_program", lambda name: f"/usr/sbin/{name}")
     assert firewall.this_linux().manager == "ufw"
-    with subprocess.Popen([a_program(tmp_path, "firewalld", "read x")], stdin=subprocess.PIPE) as process:
+    program = a_program(tmp_path, "firewalld", "echo there; read x")
+    with subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"there\n"
             assert firewall.this_linux().manager == "firewalld"
         finally:
             process.communicate(b"\n")
