@@ -97,7 +97,7 @@ def _print_anything() -> None:
 
 
 def _fail(message: str, exit_code: int) -> int:
-    from gengfu_agent.cli.words import reader_language
+    from gengfu_checks.language import reader_language
     from gengfu_proto.text import harmless_lines
 
     if reader_language() == "zh":

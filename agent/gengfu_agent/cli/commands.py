@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import NoReturn, TypeAlias
 
 from gengfu_agent import VERSION, cli
-from gengfu_agent.cli.words import LANGUAGES, reader_language, word
+from gengfu_agent.cli.words import LANGUAGES, word
 from gengfu_agent.errors import AgentError
+from gengfu_checks.language import reader_language
 
 _Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
 

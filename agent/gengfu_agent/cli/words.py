@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 LANGUAGES = ("zh", "en")
 
 _WORDS = {
@@ -102,9 +100,3 @@ def word(name: str, language: str, *values: object) -> str:
 def connection_words(state: str, language: str) -> str:
     """Return what a state of the connection is called; one that this version does not know stays as it is."""
     return _CONNECTION.get(state, (state, state))[language == "zh"]
-
-
-def reader_language() -> str:
-    """The language of the reader's locale, "zh" or "en"."""
-    chosen = os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG") or ""
-    return "zh" if chosen.lower().startswith("zh") else "en"

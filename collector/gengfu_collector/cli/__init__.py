@@ -49,9 +49,10 @@ def main() -> None:
 
 def told(error: str) -> str:
     """An error in the reader's language."""
-    from gengfu_collector.cli.error_words import in_words, language
+    from gengfu_checks.language import reader_language
+    from gengfu_collector.cli.error_words import in_words
 
-    return in_words(error, language())
+    return in_words(error, reader_language())
 
 
 def _say(text: str) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from gengfu_checks.language import reader_language
 from gengfu_collector import __version__
 from gengfu_collector.cli import PROGRAM, show
 from gengfu_collector.cli.common import Data, Json, group, listing
@@ -113,13 +114,13 @@ def reload(data: Data = None) -> None:
 
     Agents whose plan is another then get it. 计划有变的代理随即收到新计划。
     """
-    found = request(data, "reload", language=show.language())
+    found = request(data, "reload", language=reader_language())
     if not found["running"]:
         raise UsageError("no collector runs here; it reads the inspection folder when it starts")
     sent = found["plans_sent"]
     show.line(f"已向 {sent} 个代理下发新计划" if show.in_chinese() else f"{sent} agents got a new plan")
     for warning in found["warnings"]:
-        show.line(say(show.language(), "warning", text=warning))
+        show.line(say(reader_language(), "warning", text=warning))
 
 
 @ledger_app.command("verify")
@@ -168,7 +169,7 @@ def config_check(
     if json:
         show.as_json(found.as_json())
     else:
-        for text in found.lines(show.language()):
+        for text in found.lines(reader_language()):
             show.line(text)
 
 
@@ -182,7 +183,7 @@ def config_diff(
 
     Which machines would get which other plan. 哪些机器的计划会怎样改变。
     """
-    found = request(data, "config.diff", folder=str(inspection.resolve()), language=show.language())
+    found = request(data, "config.diff", folder=str(inspection.resolve()), language=reader_language())
     lines = found.pop("lines")
     if json:
         show.as_json(found)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from gengfu_checks.errors import SettingError
+from gengfu_checks.language import reader_language
 from gengfu_checks.settings import parse_duration_s
 from gengfu_collector.admin.client import MAX_LISTED
 from gengfu_collector.cli import show
@@ -37,7 +38,7 @@ def listing(values: Sequence[Mapping[str, Any]], json: bool, columns: Sequence[s
     else:
         show.rows(shown, columns)
     if len(values) > len(shown):
-        language = show.language()
+        language = reader_language()
         narrow = _NARROW[language].format(narrower) if narrower else ""
         print(_CUT[language].format(MAX_LISTED) + narrow, file=sys.stderr)
 

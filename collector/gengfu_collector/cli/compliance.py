@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from gengfu_checks import guide
+from gengfu_checks.language import reader_language
 from gengfu_collector.cli import show
 from gengfu_collector.cli.common import Data, Json
 from gengfu_collector.cli.reach import request
@@ -41,11 +42,11 @@ def compliance(
             print()
             show.rows([_readable(rule) for rule in found["rules"]], RULE_COLUMNS)
             if not any("found" in rule or "why_unknown" in rule for rule in found["rules"]):
-                show.line(_NOT_TOLD[show.language()])
+                show.line(_NOT_TOLD[reader_language()])
         return
     for total in found["standards"]:
         print()
-        title = total["title"][show.language()]
+        title = total["title"][reader_language()]
         show.line(f"{title} ({total['standard']}, {total['version']})")
         show.rows([_readable(total)], STANDARD_COLUMNS)
         if total["worst_rules"]:
@@ -58,9 +59,9 @@ def _readable(row: Mapping[str, Any]) -> dict[str, Any]:
     ratio = row.get("compliance_ratio")
     shown["compliance"] = None if ratio is None else f"{ratio * 100:.1f}%"
     if why := row.get("why_unknown"):
-        shown["found"] = guide.summary(why["code"], show.language(), "", why["facts"], {}, None)
+        shown["found"] = guide.summary(why["code"], reader_language(), "", why["facts"], {}, None)
     if "reason" in row:
-        shown["reason"] = row["reason"][show.language()]
+        shown["reason"] = row["reason"][reader_language()]
     if "weight" in row:
         shown["weight"] = f"{row['weight']:g}"
     return shown

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import re
 import tomllib
 from pathlib import Path
@@ -11,12 +10,6 @@ from pathlib import Path
 from gengfu_checks.guide import files, words
 
 _PLACED = re.compile(r"(.*?\.toml(?::\d+)?: )?(.*)", re.DOTALL)
-
-
-def language() -> str:
-    """The language of the reader's locale, "zh" or "en"."""
-    chosen = os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG") or ""
-    return "zh" if chosen.lower().startswith("zh") else "en"
 
 
 @functools.cache

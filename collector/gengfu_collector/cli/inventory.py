@@ -10,6 +10,7 @@ import typer
 
 from gengfu_checks import guide
 from gengfu_checks.guide import text
+from gengfu_checks.language import reader_language
 from gengfu_collector.cli import show
 from gengfu_collector.cli.common import Data, Json, duration_s, group, listing, one
 from gengfu_collector.cli.reach import request
@@ -39,7 +40,7 @@ def inventory_show(asset: str, data: Data = None, category: Category = "", json:
     else:
         show.facts(found, ("asset", "class", "looked_at", "changed_at", "cpu_seconds"))
         if not found["known"]:
-            show.line(_NOT_KNOWN[show.language()])
+            show.line(_NOT_KNOWN[reader_language()])
         for unread in found["unread"]:
             show.line(f"{show.word('category', unread['category'])}: {_why(unread)}")
         print()
@@ -101,7 +102,7 @@ def _details(facts: Mapping[str, Any], name: str) -> str:
 
 def _fact(key: str, value: Any) -> str:
     if key == "size_bytes":
-        return text.byte_size(value, show.language())
+        return text.byte_size(value, reader_language())
     if value is True:
         return show.heading(key)
     return f"{show.heading(key)} {value}"
@@ -117,8 +118,8 @@ def _difference(row: Mapping[str, Any]) -> str:
 
 
 def _shown(key: str, value: Any) -> str:
-    return text.byte_size(value, show.language()) if key == "size_bytes" and value != "-" else str(value)
+    return text.byte_size(value, reader_language()) if key == "size_bytes" and value != "-" else str(value)
 
 
 def _why(unread: Mapping[str, Any]) -> str:
-    return guide.summary(unread["code"], show.language(), "", unread["facts"], {}, None)
+    return guide.summary(unread["code"], reader_language(), "", unread["facts"], {}, None)

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from gengfu_checks import guide
 from gengfu_checks.guide import words
-from gengfu_collector.cli.error_words import language as language
+from gengfu_checks.language import reader_language
 from gengfu_proto.text import clean, json_lines
 
 PIPE_WIDTH = 500
@@ -226,7 +226,7 @@ _ENGINE = "engine"
 
 def in_chinese() -> bool:
     """Whether the reader's locale is Chinese."""
-    return language() == "zh"
+    return reader_language() == "zh"
 
 
 def console() -> Console:
@@ -293,7 +293,7 @@ def summary_of(code: str, check: str, item: str, data: Mapping[str, Any]) -> str
     breach = data.get("breach") or {}
     return guide.summary(
         code,
-        language(),
+        reader_language(),
         item,
         data.get("facts") or {},
         data.get("metrics") or {},
@@ -306,12 +306,12 @@ def summary_of(code: str, check: str, item: str, data: Mapping[str, Any]) -> str
 def details_of(code: str, check: str, data: Mapping[str, Any]) -> str:
     """Metrics and facts of a finding, by name and in their units."""
     kind = words.kind_of(code, check, data.get("metrics") or {})
-    return " · ".join(words.details(kind, data.get("metrics") or {}, data.get("facts") or {}, language()))
+    return " · ".join(words.details(kind, data.get("metrics") or {}, data.get("facts") or {}, reader_language()))
 
 
 def check_of(code: str, check: str) -> str:
     """A check's name and what kind of check it is."""
-    title = words.kind_title(words.kind_of(code, check), language())
+    title = words.kind_title(words.kind_of(code, check), reader_language())
     if title == check:
         return check
     return f"{check}（{title}）" if in_chinese() else f"{check} ({title})"
@@ -338,7 +338,7 @@ def reason_of(reason: str) -> str:
 
 def title_of(code: str) -> str:
     """The title of a code in the reader's language."""
-    return guide.article(code).text(language()).title
+    return guide.article(code).text(reader_language()).title
 
 
 def titled(values: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

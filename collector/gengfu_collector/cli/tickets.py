@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gengfu_checks.language import reader_language
 from gengfu_collector.cli import show
 from gengfu_collector.cli.common import Data, Json, group, listing
 from gengfu_collector.cli.reach import request
@@ -149,7 +150,7 @@ def _ticket(value: dict[str, Any], json: bool) -> None:
     if json:
         show.as_json(value)
         return
-    article = value["guide"][show.language()]
+    article = value["guide"][reader_language()]
     show.line(f"{value['number']}  {article['title']}")
     shown = {"check": show.check_of(value["code"], value["check"]), "details": _last_details(value)}
     show.facts({**value, **shown}, TICKET_FIELDS)
