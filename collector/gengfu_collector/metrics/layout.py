@@ -85,8 +85,7 @@ class Layout:
     def write(self, values: Sequence[float], measured_at_ms: int, asset_labels: str) -> list[bytes]:
         """The lines of a run, by family. `values` are in the order of the shape."""
         text: str = self._template % self._form.order((*values, measured_at_ms / 1000))
-        lines = text.replace(_ASSET, asset_labels).replace(".0\n", "\n")
-        return lines.encode().split(_FAMILY_END.encode())
+        return text.replace(_ASSET, asset_labels).encode().split(_FAMILY_END.encode())
 
 
 def form_key(shape: Shape) -> LayoutKey:

@@ -172,9 +172,9 @@ async def test_a_page_as_it_is() -> None:
         f'gengfu_check_last_measured_timestamp_seconds{{{run},target="a 1.0"}} 1700000000.25',
         f'gengfu_finding_problem{{{ram},code="memory.low"}} 1',
         f"gengfu_finding_status{{{ram}}} 1",
-        f"gengfu_memory_available_bytes{{{ram}}} 5000000000",
+        f"gengfu_memory_available_bytes{{{ram}}} 5000000000.0",
         f"gengfu_memory_available_ratio{{{ram}}} 0.25",
-        f"gengfu_memory_in_bytes_total{{{ram}}} 3",
+        f"gengfu_memory_in_bytes_total{{{ram}}} 3.0",
     ]
 
 
@@ -259,7 +259,7 @@ async def test_a_measured_metric_cannot_take_a_name_of_the_collector() -> None:
     exposition, hidden = new_exposition(make_table(agent), frozenset({"gengfu_collector_loop_lag_seconds_count"}))
     text = await text_of(exposition)
     assert "loop_lag" not in text
-    assert 'gengfu_collector_good{asset="srv-1",class="server",check="collector"} 2\n' in text
+    assert 'gengfu_collector_good{asset="srv-1",class="server",check="collector"} 2.0\n' in text
     assert text.count('gengfu_finding_status{asset="srv-1",class="server",check="finding"}') == 1
     assert hidden.values == {("reserved_name",): 2}
 
