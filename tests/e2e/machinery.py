@@ -38,6 +38,12 @@ LOOK_EVERY_S = 0.05
 COMMAND_TIMEOUT_S = 60.0
 SHOWN_LOG_CHARACTERS = 6_000
 
+CUT_SHORT_BY_GRPC = re.compile(
+    r'(\{.*Exception not handled by _handle_exceptions in servicer method.*CancelledError\\n"\}\n)'
+    r"|(Traceback \(most recent call last\):\n  File .*_schedule_rpc_coro\nasyncio\.exceptions\.CancelledError\n)"
+)
+"""What gRPC says, twice, of a call that comes in while the collector stops."""
+
 T = TypeVar("T")
 
 
@@ -117,6 +123,11 @@ class Program:
         """The end of what it has said."""
         parts = [(path.name, path.read_text("utf-8", "replace")) for path in (self.output, self.log) if path.exists()]
         return "\n".join(f"--- {name}\n{text[-SHOWN_LOG_CHARACTERS:]}" for name, text in parts if text)
+
+    def defects(self) -> list[str]:
+        """What it has told with a traceback: nobody expected that."""
+        text = self.log.read_text("utf-8", "replace") if self.log.exists() else ""
+        return [line for line in CUT_SHORT_BY_GRPC.sub("", text).splitlines() if "Traceback (most recent call" in line]
 
     def clean_up(self) -> None:
         """End it whatever state it is in, stopped included."""
@@ -356,6 +367,11 @@ class Site:
             program.clean_up()
         for service in self._services:
             service.die()
+
+    def assert_no_defects(self) -> None:
+        """AssertionError when a program met an error that it did not expect, whatever else came out right."""
+        found = [f"{program.name}: {line}" for program in self.programs for line in program.defects()]
+        assert not found, "errors that nobody expected:\n" + "\n".join(found)
 
 
 def run(program: str, *words: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:

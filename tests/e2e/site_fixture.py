@@ -13,6 +13,7 @@ from machinery import Site, site_in
 def site(tmp_path: Path) -> Iterator[Site]:
     with site_in(tmp_path) as made:
         yield made
+    made.assert_no_defects()
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +21,7 @@ def lasting_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """For tests of one file that leave each other alone."""
     with site_in(tmp_path_factory.mktemp("lasting")) as made:
         yield made
+    made.assert_no_defects()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -79,8 +79,8 @@ reason = "moves in spring"
 """
 
 
-def ratio(collector: Collector) -> list[str]:
-    return [line.rpartition(" ")[2] for line in collector.samples("gengfu_baseline_compliance_ratio")]
+def ratio(collector: Collector) -> list[float]:
+    return [float(line.rpartition(" ")[2]) for line in collector.samples("gengfu_baseline_compliance_ratio")]
 
 
 def rules(collector: Collector, asset: str) -> dict[str, dict[str, Any]]:
@@ -101,7 +101,7 @@ def a_measured_machine(site: Site) -> tuple[Collector, Agent, Path]:
     agent = site.agent()
     agent.join(collector)
     agent.start()
-    until(lambda: ratio(collector) == ["0"], "no rule is kept")
+    until(lambda: ratio(collector) == [0], "no rule is kept")
     return collector, agent, folder
 
 
@@ -112,7 +112,7 @@ def test_rules_deviations_exceptions_and_totals(site: Site) -> None:
     assert (ticket["item"], ticket["code"], ticket["severity"]) == ("lab/banner", "baseline.deviation", "critical")
 
     (folder / "toy").unlink()
-    until(lambda: ratio(collector) == ["0.25"], "one of four weights is kept")
+    until(lambda: ratio(collector) == [0.25], "one of four weights is kept")
     found = rules(collector, asset)
     assert {rule: row["state"] for rule, row in found.items()} == {
         "banner": "deviating", "policy": "unknown", "no-toy": "compliant",
@@ -139,14 +139,14 @@ def test_rules_deviations_exceptions_and_totals(site: Site) -> None:
     text = profile() + standard(folder)
     collector.inspect(text + exception(asset, TODAY + timedelta(days=2)))
     assert collector.ask("reload")["plans_sent"] == 1
-    until(lambda: ratio(collector) == ["1"], "what is excepted counts as kept")
+    until(lambda: ratio(collector) == [1], "what is excepted counts as kept")
     until(lambda: collector.tickets(state="resolved"), "the ticket ends")
     excepted = rules(collector, asset)["banner"]
     assert (excepted["state"], excepted["owner"]) == ("excepted", "韩梅梅")
 
     collector.inspect(text + exception(asset, TODAY - timedelta(days=2)))
     assert collector.ask("reload")["plans_sent"] == 1
-    until(lambda: ratio(collector) == ["0.25"], "after its end it counts again")
+    until(lambda: ratio(collector) == [0.25], "after its end it counts again")
     said = collector.command_line("reload").stdout
     assert "this exception ended" in said
     assert "no asset in service" not in said
