@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 _M_ARENA_MAX = -8
 _ARENAS = 2
-_GC_THRESHOLDS = (50_000, 20, 100)
+_GC_THRESHOLDS = (5_000, 20, 100)
 
 
 def take_from_few_arenas() -> None:
@@ -23,7 +23,11 @@ def take_from_few_arenas() -> None:
 
 
 def settle() -> None:
-    """What stands now stays; without this a full collection stops the loop for tens of milliseconds."""
+    """What stands now stays; without this a full collection stops the loop for tens of milliseconds.
+
+    What is young is looked at often: every stream leaves cycles of gRPC's and SQLAlchemy's behind, and what waits to be
+    collected lies between what lives and keeps its memory.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
