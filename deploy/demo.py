@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import re
 import shlex
 import shutil
 import signal
@@ -174,11 +175,10 @@ def _start_collector(demo: Demo) -> dict[str, int]:
     ready = threading.Event()
 
     def read(line: str) -> None:
-        words = line.replace("(", " ").replace(",", " ").split()
-        if words[:1] == ["metrics"]:
-            ports["http"] = int(words[1].rpartition(":")[2].partition("/")[0])
-        elif words[:1] == ["agents"]:
-            ports["stream"], ports["enrol"] = (int(words[i + 1]) for i, word in enumerate(words) if word == "port")
+        if "http://" in line:
+            ports["http"] = int(line.rpartition(":")[2].partition("/")[0])
+        elif ports and not ready.is_set():
+            ports["stream"], ports["enrol"] = map(int, re.findall(r"[0-9]+", line))
             ready.set()
 
     listen = ["--http", f"127.0.0.1:{_free_or_any(8420)}", "--stream", "127.0.0.1:0", "--enrol", "127.0.0.1:0"]

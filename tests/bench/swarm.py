@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import resource
 import secrets
 import subprocess
@@ -236,10 +237,10 @@ def start_collector(folder: Path, data: Path, inspection: bool = True) -> tuple[
     assert process.stdout is not None
     ports: dict[str, int] = {}
     for line in process.stdout:
-        if "metrics" in line:
+        if "http://" in line:
             ports["http"] = int(line.rpartition(":")[2].partition("/")[0])
-        if "agents" in line:
-            ports["stream"], ports["enrol"] = (int(part.split()[0]) for part in line.split("port ")[1:])
+        elif ports:
+            ports["stream"], ports["enrol"] = map(int, re.findall(r"[0-9]+", line))
             break
     return process, ports
 

@@ -189,7 +189,7 @@ class Collector(Program):
         def ready() -> bool:
             if not self.running:
                 raise AssertionError(f"the collector ended with {self.wait()}\n{self.told()}")
-            return "next " in self.output.read_text()
+            return "token create" in self.output.read_text("utf-8")
 
         until(ready, f"{self.name} is ready", within_s)
 

@@ -20,8 +20,9 @@ from gengfu_collector.config import CollectorConfig
 from gengfu_collector.errors import CollectorError, Refused, one_line
 from gengfu_collector.faults.model import Rule
 from gengfu_collector.fleet.assets import labels_of
-from gengfu_collector.fleet.inspection import load_inspection
+from gengfu_collector.fleet.inspection import Inspection, load_inspection
 from gengfu_collector.fleet.plans import AssetOrders
+from gengfu_collector.fleet.review import review
 from gengfu_collector.gateway import issuance, messages
 from gengfu_collector.gateway.admission import Admission, EnrolmentLimits, Rate, stream_options
 from gengfu_collector.gateway.enrolment import EnrolmentServicer, Former, StreamAddress, start_enrolment_server
@@ -60,7 +61,7 @@ class Collector:
         self._config = config
         self._store = store
         self._own = own
-        self._inspection = load_inspection(config.inspection, config.zone)
+        self._inspection = _read_inspection(config)
         self._orders: dict[int, tuple[AssetOrders, Orders]] = {}
         self.live = LiveTable()
         loop = asyncio.get_running_loop()
@@ -151,8 +152,7 @@ class Collector:
 
     def reload(self) -> None:
         """Read the inspection folder anew; raises ConfigurationError, and then nothing has changed."""
-        inspection = load_inspection(self._config.inspection, self._config.zone)
-        self._inspection, self._orders = inspection, {}
+        self._inspection, self._orders = _read_inspection(self._config), {}
 
     async def give_orders(self) -> int:
         """Send every connected agent whose plan has changed the new one; return how many."""
@@ -290,6 +290,13 @@ async def serve(config: CollectorConfig, announce: Callable[[Mapping[str, int]],
         finally:
             await collector.stop()
     _log.info("collector stopped")
+
+
+def _read_inspection(config: CollectorConfig) -> Inspection:
+    inspection = load_inspection(config.inspection, config.zone)
+    for doubt in review(inspection).warnings():
+        _log.warning("inspection folder may not say what is meant", doubt=doubt)
+    return inspection
 
 
 async def _reload(collector: Collector) -> None:

@@ -89,10 +89,17 @@ def run(
     def announce(ports: Mapping[str, int]) -> None:
         host = config.listen.http.host
         host = f"[{host}]" if ":" in host else host
-        print(f"Gengfu collector {__version__} is ready. Data: {folder}", flush=True)
-        print(f"  metrics  http://{host}:{ports['http']}/metrics", flush=True)
-        print(f"  agents   port {ports['stream']} (stream), port {ports['enrol']} (enrolment)", flush=True)
-        print(f"  next     gengfu-collector token create --data {folder}", flush=True)
+        metrics, next_step = f"http://{host}:{ports['http']}/metrics", f"gengfu-collector token create --data {folder}"
+        if show.in_chinese():
+            print(f"更夫采集器 {__version__} 已就绪。数据目录：{folder}")
+            print(f"  指标    {metrics}")
+            print(f"  代理    端口 {ports['stream']}（上报），端口 {ports['enrol']}（注册）")
+            print(f"  下一步  {next_step}", flush=True)
+        else:
+            print(f"Gengfu collector {__version__} is ready. Data: {folder}")
+            print(f"  metrics  {metrics}")
+            print(f"  agents   port {ports['stream']} (stream), port {ports['enrol']} (enrolment)")
+            print(f"  next     {next_step}", flush=True)
 
     asyncio.run(serve(config, announce))
 

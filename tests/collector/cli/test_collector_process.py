@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import sqlite3
@@ -156,6 +157,9 @@ def test_the_folder_is_read_anew_at_sighup_or_not_at_all(data: Path) -> None:
         running.wait_for_log("inspection folder refused; nothing has changed")
         (refusal,) = [entry for entry in entries(running) if entry["level"] == "error"]
         assert "mine.toml:4" in str(refusal["error"])
+        (folder / "mine.toml").write_text(profile.replace("class", "clas"))
+        running.process.send_signal(signal.SIGHUP)
+        running.wait_for_log("inspection folder may not say what is meant")
         assert CommandLine(data).json("status")["running"]
         with urllib.request.urlopen(f"http://127.0.0.1:{running.ports['http']}/readyz", timeout=20) as answer:
             assert answer.status == 200
@@ -186,14 +190,22 @@ def test_without_a_data_folder_commands_say_what_to_do(tmp_path: Path) -> None:
     assert "--data" in said
 
 
-def test_it_starts_where_it_stands_with_nothing_given(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("locale", "ready"), [("C.UTF-8", "is ready"), ("zh_CN.UTF-8", "已就绪")])
+def test_it_starts_where_it_stands_with_nothing_given(tmp_path: Path, locale: str, ready: str) -> None:
     """No file and no folder: `gengfu-data` here. Ports are given, since the usual ones may be taken on this machine."""
     process = subprocess.Popen(
-        [*PROGRAM, "run", *ANYWHERE], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*PROGRAM, "run", *ANYWHERE],
+        cwd=tmp_path,
+        env={**os.environ, "LC_ALL": locale, "PYTHONUTF8": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
     )
     assert process.stdout is not None
     said = [process.stdout.readline() for _ in range(4)]
-    assert "is ready" in said[0], process.communicate(timeout=5)
+    assert ready in said[0], process.communicate(timeout=5)
+    assert "/metrics" in said[1]
+    assert "gengfu-collector token create --data" in said[3]
     assert (tmp_path / "gengfu-data").stat().st_mode & 0o777 == 0o700
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=ENDS_WITHIN_S)
