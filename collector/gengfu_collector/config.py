@@ -12,6 +12,7 @@ import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import tzinfo
+from itertools import combinations
 from pathlib import Path
 
 from sqlalchemy.engine import URL, make_url
@@ -179,9 +180,15 @@ def _listeners(table: Table, options: CommandLine) -> Listeners:
         stream=_address(table, "stream", options.stream) or default.stream,
         enrol=_address(table, "enrol", options.enrol) or default.enrol,
     )
-    chosen = [address for address in (found.http, found.stream, found.enrol) if address.port]
-    if len(set(chosen)) < len(chosen):
-        raise table.error("http, stream and enrol must listen on different addresses or ports")
+    for pair in combinations(("stream", "enrol", "http"), 2):
+        first, second = (getattr(found, key) for key in pair)
+        if first == second and first.port:
+            message = "http, stream and enrol must listen on different addresses or ports"
+            # Where both are told, what was written last is named; those built in differ.
+            for key in pair:
+                if getattr(options, key) is not None:
+                    raise UsageError(f"--{key}: {message}")
+            raise table.error(message, max(table.data.keys() & set(pair), key=table.line))
     return found
 
 
