@@ -19,6 +19,14 @@ def test_a_file_is_read_as_far_as_asked(tmp_path: Path) -> None:
     assert read_small_text(tmp_path / "file") == "abc\udcff"
 
 
+def test_text_is_read_whole_or_not_at_all(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("abc")
+    assert read_small_text(tmp_path / "file", 3) == "abc"
+    with pytest.raises(CannotMeasure) as caught:
+        read_small_text(tmp_path / "file", 2)
+    assert caught.value.facts == {"reason": f"{tmp_path / 'file'} is larger than 2 bytes"}
+
+
 def test_what_is_no_file_is_none_and_nothing_waits_or_stays_open(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "file").write_text("")

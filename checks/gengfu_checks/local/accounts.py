@@ -34,7 +34,7 @@ from gengfu_checks.local.account_files import (
 from gengfu_checks.local.account_judge import Account, Policy, Rules
 from gengfu_checks.local.programs import failed, find_program
 from gengfu_checks.local.setting_text import find_setting
-from gengfu_checks.local.small_file import read_small, read_whole_text, unknown
+from gengfu_checks.local.small_file import read_small, read_small_text, unknown
 from gengfu_checks.local.structured import parse_plist, powershell, powershell_rows, run_plist
 from gengfu_checks.local.windows_security import windows_kind
 from gengfu_checks.model import (
@@ -87,13 +87,13 @@ def measure_linux(context: Context, files: Files) -> Iterator[Measurement]:
     Raises CannotMeasure where passwd itself is damaged or too large.
     """
     rules, now_s = _rules(context), context.now()
-    entries = parse_passwd(read_whole_text(files.etc / "passwd") or "")
+    entries = parse_passwd(read_small_text(files.etc / "passwd") or "")
     first_root = next((entry for entry in entries if entry.uid == 0), None)
     if first_root is None:
         raise _damaged(files.etc / "passwd")
     yield from _or_unknown("administrators", lambda: _administrators(entries, files, rules))
     try:
-        shadow = parse_shadow(read_whole_text(files.etc / "shadow") or "")
+        shadow = parse_shadow(read_small_text(files.etc / "shadow") or "")
         if first_root.second_field == "x" and first_root.name not in shadow:
             raise _damaged(files.etc / "shadow")
         uid_min, policy = _uid_min(files), _policy(files)
@@ -122,7 +122,7 @@ def _or_unknown(item: str, one: Callable[[], Measurement | None]) -> Iterator[Me
 
 
 def _administrators(entries: list[PasswdEntry], files: Files, rules: Rules) -> Measurement:
-    groups = parse_group(read_whole_text(files.etc / "group") or "")
+    groups = parse_group(read_small_text(files.etc / "group") or "")
     names = administrators(entries, groups, _sudoers(files))
     roots = [entry.name for entry in entries if entry.uid == 0 and entry.name != "root" and entry.may_log_in]
     return judged.judge_administrators(names, roots, rules)
@@ -137,7 +137,7 @@ def _sudoers(files: Files) -> set[str]:
         paths = sorted(path for path in drop_ins if "." not in path.name and not path.name.endswith("~"))
         if len(paths) > MAX_SUDOERS_FILES:
             raise CannotMeasure(CHECK_NOT_USABLE, {"reason": f"{folder} holds more than {MAX_SUDOERS_FILES} files"})
-        texts = [read_whole_text(path) or "" for path in (files.etc / "sudoers", *paths)]
+        texts = [read_small_text(path) or "" for path in (files.etc / "sudoers", *paths)]
     except PermissionError:
         return set()
     except CannotMeasure as error:
@@ -174,26 +174,26 @@ def _password(entry: PasswdEntry, shadow: dict[str, Password]) -> Password:
 
 
 def _uid_min(files: Files) -> int:
-    return _number(read_whole_text(files.etc / "login.defs") or "", "UID_MIN") or 1000
+    return _number(read_small_text(files.etc / "login.defs") or "", "UID_MIN") or 1000
 
 
 def _policy(files: Files) -> Policy:
-    login_defs = read_whole_text(files.etc / "login.defs") or ""
+    login_defs = read_small_text(files.etc / "login.defs") or ""
     return Policy(_number(login_defs, "PASS_MAX_DAYS"), _min_length(files))
 
 
 def _min_length(files: Files) -> int | None:
     """The least length of new passwords: as PAM gives it to pwquality or cracklib, else by pwquality's own files, of
     which the main one counts most (pwquality.conf(5)); None where neither is there."""
-    stack = "\n".join(read_whole_text(files.etc / "pam.d" / name) or "" for name in _PASSWORD_STACKS)
+    stack = "\n".join(read_small_text(files.etc / "pam.d" / name) or "" for name in _PASSWORD_STACKS)
     given = _PAM_LENGTH.search(stack)
     if given is not None:
         return int(given[1])
-    quality = read_whole_text(files.etc / "security/pwquality.conf")
+    quality = read_small_text(files.etc / "security/pwquality.conf")
     if quality is None:
         return None
     drop_ins = sorted((files.etc / "security/pwquality.conf.d").glob("*.conf"), reverse=True)[:MAX_DROP_INS]
-    texts = [quality, *(read_whole_text(path) or "" for path in drop_ins)]
+    texts = [quality, *(read_small_text(path) or "" for path in drop_ins)]
     # 8 is pwquality's own default.
     return next((length for text in texts if (length := _number(text, "minlen")) is not None), 8)
 

@@ -41,14 +41,8 @@ def open_regular(path: Path, *, item: str = "") -> BinaryIO | None:
     return os.fdopen(descriptor, "rb")
 
 
-def read_small_text(path: Path, max_bytes: int = MAX_BYTES, *, item: str = "") -> str | None:
-    """The same as text; bytes that are not UTF-8 become surrogates."""
-    data = read_small(path, max_bytes, item=item)
-    return None if data is None else data.decode("utf-8", "surrogateescape")
-
-
-def read_whole_text(path: Path, max_bytes: int = MAX_BYTES) -> str | None:
-    """The same of a file that is only worth something whole: `check.not_usable` when it is larger."""
+def read_small_text(path: Path, max_bytes: int = MAX_BYTES) -> str | None:
+    """The same as text, and whole: `check.not_usable` when the file is larger. What is not UTF-8 becomes surrogates."""
     data = read_small(path, max_bytes + 1)
     if data is None:
         return None
