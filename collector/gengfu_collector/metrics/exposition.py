@@ -11,7 +11,6 @@ import asyncio
 import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from weakref import WeakValueDictionary
 
 from gengfu_checks.model import MetricType
 from gengfu_collector.intake.live import LiveAgent, LiveRun, LiveTable
@@ -22,12 +21,11 @@ from gengfu_collector.metrics.layout import (
     FINDING_STATUS,
     LAST_MEASURED,
     Family,
-    Form,
     Layout,
     LayoutKey,
-    build_form,
-    form_key,
+    build_layout,
     is_too_large,
+    layout_key,
 )
 from gengfu_collector.metrics.own import LabelledCounter
 from gengfu_collector.metrics.text import FamilyText, FamilyType, label_name, label_text, sample
@@ -80,8 +78,6 @@ class Exposition:
         self._agents: dict[int, _ShownAgent] = {}
         self._families: dict[str, Family] = {}
         self._layouts: dict[LayoutKey, tuple[Layout, int]] = {}
-        # Those that a layout has: its families are counted by the layouts.
-        self._forms: WeakValueDictionary[LayoutKey, Form] = WeakValueDictionary()
         self._changing = asyncio.Lock()
 
     async def everything(self) -> list[FamilyText]:
@@ -147,30 +143,22 @@ class Exposition:
             if kept is not None:
                 self._forget_run(shown, check)
             kept = shown.runs[check] = _ShownRun(run.shape.id, layout)
-        lines = kept.layout.write(run.values, run.measured_at_ms, shown.labels)
+        lines = kept.layout.write(run.shape, run.values, run.measured_at_ms, shown.labels)
         for family, text in zip(kept.layout.families, lines, strict=True):
             family.lines[kept] = text
         kept.version = run.version
 
     def _take_layout(self, shape: Shape) -> Layout:
-        form = self._form(shape)
-        key = form.key(shape)
+        key = layout_key(shape)
         layout, users = self._layouts.get(key, (None, 0))
         if layout is None:
-            layout = form.layout(key, shape)
+            if is_too_large(shape):
+                self._hide("too_many_series", shape.kind)
+            layout = build_layout(key, shape, self._measured_family, self._family)
             for family in layout.families:
                 family.users += 1
         self._layouts[key] = (layout, users + 1)
         return layout
-
-    def _form(self, shape: Shape) -> Form:
-        key = form_key(shape)
-        form = self._forms.get(key)
-        if form is None:
-            if is_too_large(shape):
-                self._hide("too_many_series", shape.kind)
-            form = self._forms[key] = build_form(shape, self._measured_family, self._family)
-        return form
 
     def _hide(self, reason: str, kind: str) -> None:
         self._hidden.inc(reason)
