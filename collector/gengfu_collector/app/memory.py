@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 _M_ARENA_MAX = -8
 _ARENAS = 2
-_GC_THRESHOLDS = (5_000, 20, 100)
+_GC_THRESHOLDS = (5_000, 20, 1_000)
 
 
 def take_from_few_arenas() -> None:
