@@ -105,6 +105,11 @@ async def _until(condition: object) -> None:
             await asyncio.sleep(0.01)
 
 
+def streams_lost(collector: Collector) -> int:
+    """What /metrics says of streams that ended without goodbye, those that gRPC refused among them."""
+    return int(float(collector.samples("gengfu_collector_streams_lost_total")[0].split()[-1]))
+
+
 def refusals(collector: Collector, metric: str = "gengfu_collector_streams_refused_total") -> dict[str, int]:
     """What /metrics says was refused, by reason."""
     found = {}

@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import pytest
 import rawh2
-from hostility import beside_a_neighbour, refusals
+from hostility import beside_a_neighbour, refusals, streams_lost
 from intruder import CONVERSE, Card, Intruder, a_hello, a_report, a_run, body_of, enrol
 from machinery import Collector, Site, constants, quiet_profile
 
@@ -109,6 +109,7 @@ async def test_messages_beyond_the_limit_end_the_stream_and_nobody_else_s(
                 while await huge.read() is not None:
                     pass
                 assert "larger than max" in (await huge.ending())[1]
+        assert await asyncio.to_thread(streams_lost, collector) == 5
         # Just below the limit of a message, far above that of a report's body: a dead letter each.
         await intruder.hello()
         for _ in range(10):
@@ -160,6 +161,7 @@ async def test_compressed_messages_are_not_unpacked(collector: Collector, card: 
         await one.send(hello=a_hello(agent_version="0" * 3_000_000))
         assert await one.read() is None
         assert (await one.ending())[0] in (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INTERNAL)
+        assert await asyncio.to_thread(streams_lost, collector) == 1
         assert weight.grown_mib < 20
 
 
@@ -170,6 +172,7 @@ async def test_metadata_without_end_is_refused(collector: Collector, card: Card)
             await one.send(hello=a_hello())
             assert await one.read() is None
             assert "metadata size exceeds" in (await one.ending())[1]
+        assert await asyncio.to_thread(streams_lost, collector) == 1
 
         def more(number: int) -> bytes:
             if number == 0:

@@ -80,6 +80,7 @@ class Collector:
                 max_agents=config.limits.agents,
                 on_opened=own.streams_opened.inc,
                 on_refused=own.streams_refused.inc,
+                on_lost=own.streams_lost.inc,
             )
         )
         per_minute = config.limits.enrolments_per_minute

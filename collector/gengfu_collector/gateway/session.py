@@ -107,6 +107,7 @@ class AgentSession:
         self.skew_s = 0.0
         self.heard_at_s = time.monotonic()
         self.left = False
+        self.said_goodbye = False
         self.ended = asyncio.Event()
         self.drain_message: bytes = b""
         self.cut_for = ""

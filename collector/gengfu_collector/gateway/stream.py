@@ -147,7 +147,12 @@ class StreamGateway:
             self._around.on_refused(word_for(error))
             await turn_away(context, error)
             return
-        if session is not None:
+        except asyncio.CancelledError:
+            self._around.on_lost()
+            raise
+        if session is None:
+            self._around.on_lost()
+        else:
             await self._serve(context, session, identity)
 
     async def _greet(
@@ -274,6 +279,7 @@ class StreamGateway:
             if reader.done() and not session.ended.is_set():
                 # The agent has said all that it will say; what it said last is acknowledged, too.
                 await session.settle(SETTLE_S)
+            self._tell_lost(session)
             session.end(DrainReason.REBALANCE, 1_000)
             self._tell_cut(session)
             await asyncio.wait((writer,), timeout=LEAVE_S)
@@ -284,10 +290,15 @@ class StreamGateway:
             for task in (reader, writer, ended):
                 task.cancel()
             # Who reads why and leaves at once cancels this, perhaps before it was told.
+            self._tell_lost(session)
             self._tell_cut(session)
             self._unregister(session)
             for outcome in await asyncio.gather(reader, writer, return_exceptions=True):
                 _note_failure(session, outcome)
+
+    def _tell_lost(self, session: AgentSession) -> None:
+        if not session.ended.is_set() and not session.said_goodbye:
+            self._around.on_lost()
 
     def _tell_cut(self, session: AgentSession) -> None:
         reason, session.cut_for = session.cut_for, ""
@@ -327,6 +338,7 @@ class StreamGateway:
                 session.skew_s = (up.heartbeat.wall_clock_ms - self._around.now_ms()) / 1000
                 session.answer_heartbeat()
             case "goodbye":
+                session.said_goodbye = True
                 session.left = up.goodbye.reason != stream_pb2.GOODBYE_REASON_RECONNECT
             case "certificate_request":
                 await self._renew(session, up.certificate_request.csr_der)

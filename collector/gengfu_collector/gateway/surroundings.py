@@ -26,3 +26,5 @@ class Surroundings:
     on_opened: Callable[[], object] = lambda: None
     on_refused: Callable[[str], object] = lambda _reason: None
     """Hears of every stream that was turned away or cut, with a word of a small fixed set."""
+    on_lost: Callable[[], object] = lambda: None
+    """Hears of every stream that ended without goodbye, also when it was gRPC that cut it, which does not say so."""

@@ -161,6 +161,10 @@ class OwnMetrics:
         self.streams_refused = LabelledCounter(
             f"{prefix}_streams_refused_total", "Streams of agents that were turned away", "reason"
         )
+        self.streams_lost = Counter(
+            f"{prefix}_streams_lost_total",
+            "Streams of agents that ended without goodbye: cut lines, and what gRPC refused (too large, compressed)",
+        )
         self.enrolments = LabelledCounter(f"{prefix}_enrolments_total", "Requests for enrolment", "result")
         self.tls_handshakes = LabelledCounter(
             f"{prefix}_tls_handshakes_total", "TLS handshakes that were begun, those that fail among them", "listener"

@@ -62,6 +62,7 @@ class Site:
         self.orders = orders()
         self.errors: list[BaseException] = []
         self.refused: list[str] = []
+        self.lost = 0
         self.authority = Authority.open(data, wall_clock_ms())
         lay_down(data)
         self.database = open_database(data)
@@ -81,10 +82,14 @@ class Site:
                 max_agents=max_agents,
                 heartbeat_every_s=HEARTBEAT_EVERY_S,
                 on_refused=self.refused.append,
+                on_lost=self.lose,
             )
         )
         self.port = 0
         self._closing = contextlib.AsyncExitStack()
+
+    def lose(self) -> None:
+        self.lost += 1
 
     def now_ms(self) -> int:
         return wall_clock_ms() + self.shift_ms

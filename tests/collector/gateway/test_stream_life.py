@@ -221,6 +221,30 @@ async def test_goodbye_is_remembered(site: Site, reason: int, left: bool) -> Non
         await stream.drained()
     await site.until(lambda: site.rows(schema.agent)[0]["absent_after_ms"] is not None)
     assert (site.rows(schema.agent)[0]["left_at_ms"] is not None) is left
+    assert site.lost == 0
+
+
+async def test_a_stream_that_ends_without_a_word_is_counted_wherever_it_was(site: Site) -> None:
+    agent = site.agent()
+    async with agent.stream() as stream:
+        await stream.call.done_writing()
+        assert await stream.any() is None
+        assert site.lost == 1
+    async with agent.connected() as stream:
+        await stream.call.done_writing()
+        await stream.drained()
+        assert site.lost == 2
+    async with agent.connected() as stream:
+        with site.held_writer():
+            await stream.report(run("disk"))
+            await site.until(lambda: site.intake.waiting == 1)
+            stream.call.cancel()
+            await site.until(lambda: site.lost == 3)
+    async with agent.connected() as stream:
+        site.gateway.end(agent.id, DrainReason.BLOCKED, 600_000, "blocked by li")
+        assert await stream.drained() == "BLOCKED"
+    await site.until(lambda: not site.gateway.sessions)
+    assert site.lost == 3
 
 
 async def test_what_was_sent_last_is_acknowledged_before_the_stream_ends(site: Site) -> None:
