@@ -38,12 +38,6 @@ LOOK_EVERY_S = 0.05
 COMMAND_TIMEOUT_S = 60.0
 SHOWN_LOG_CHARACTERS = 6_000
 
-CUT_SHORT_BY_GRPC = re.compile(
-    r'(\{.*Exception not handled by _handle_exceptions in servicer method.*CancelledError\\n"\}\n)'
-    r"|(Traceback \(most recent call last\):\n  File .*_schedule_rpc_coro\nasyncio\.exceptions\.CancelledError\n)"
-)
-"""What gRPC says, twice, of a call that comes in while the collector stops."""
-
 T = TypeVar("T")
 
 
@@ -127,7 +121,7 @@ class Program:
     def defects(self) -> list[str]:
         """What it has told with a traceback: nobody expected that."""
         text = self.log.read_text("utf-8", "replace") if self.log.exists() else ""
-        return [line for line in CUT_SHORT_BY_GRPC.sub("", text).splitlines() if "Traceback (most recent call" in line]
+        return [line for line in text.splitlines() if "Traceback (most recent call" in line]
 
     def clean_up(self) -> None:
         """End it whatever state it is in, stopped included."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeGuard
 
@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from gengfu_collector.errors import UsageError
+from gengfu_collector.errors import Refused, UsageError
 from gengfu_collector.times import to_ms, utc
 from gengfu_proto.names import COLLECTOR_NAME, RECOVERY_PREFIX, agent_id_of, agent_uri
 
@@ -197,6 +197,14 @@ def proves_recovery(binding_key_der: bytes, nonce: bytes, csr_der: bytes, signat
     except InvalidSignature:
         return False
     return True
+
+
+def peer_identity(auth_context: Mapping[str, Iterable[bytes]]) -> PeerIdentity:
+    """Whom the other end of a gRPC call has proven to be; raises Refused and UsageError."""
+    chain = auth_context.get("x509_pem_cert")
+    if not chain:
+        raise Refused("no client certificate")
+    return uid_of(bytes(next(iter(chain))))
 
 
 def uid_of(certificate: bytes) -> PeerIdentity:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import functools
+import logging
 import socket
+import traceback
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import grpc
+from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 from gengfu_collector.errors import UsageError
 
@@ -23,6 +29,7 @@ async def start_listener(
     `flag` is the command line's option for the address, for the text of the UsageError that this raises.
     """
     host, port = _parse(address, flag)
+    _keep_to_the_log()
     server = grpc.aio.server(options=list(options))
     server.add_generic_rpc_handlers((handler,))
     try:
@@ -31,6 +38,19 @@ async def start_listener(
         raise UsageError(_why_not(host, port, flag)) from None
     await server.start()
     return server, bound
+
+
+@functools.cache
+def _keep_to_the_log() -> None:
+    """Who leaves before a handler has begun is no error, though gRPC logs it as one. And what gRPC logs with a
+    traceback it prints as well, between the records.
+    """
+    logging.getLogger(cygrpc.__name__).addFilter(_is_no_cancellation)
+    cygrpc.traceback = SimpleNamespace(**{**vars(traceback), "print_exc": lambda: None})
+
+
+def _is_no_cancellation(record: logging.LogRecord) -> bool:
+    return record.exc_info is None or not isinstance(record.exc_info[1], asyncio.CancelledError)
 
 
 def _parse(address: str, flag: str) -> tuple[str, int]:

@@ -17,10 +17,10 @@ import grpc
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from gengfu_collector.errors import CollectorError, Refused
+from gengfu_collector.errors import CollectorError
 from gengfu_collector.faults.model import Rule
 from gengfu_collector.gateway import messages
-from gengfu_collector.gateway.certificates import PeerIdentity, uid_of
+from gengfu_collector.gateway.certificates import PeerIdentity, peer_identity
 from gengfu_collector.gateway.door import Door
 from gengfu_collector.gateway.messages import DrainReason
 from gengfu_collector.gateway.parting import GONE, LEAVE_S, turn_away
@@ -134,7 +134,7 @@ class StreamGateway:
     async def converse(self, _requests: object, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
         """Serve one stream."""
         try:
-            identity = _identity(context)
+            identity = peer_identity(context.auth_context())
             with self._door.enter(identity.uid):
                 session = await self._greet(context, identity)
         except SQLAlchemyError:
@@ -150,9 +150,7 @@ class StreamGateway:
         except asyncio.CancelledError:
             self._around.on_lost()
             raise
-        if session is None:
-            self._around.on_lost()
-        else:
+        if session is not None:
             await self._serve(context, session, identity)
 
     async def _greet(
@@ -164,6 +162,7 @@ class StreamGateway:
             raise Away(DrainReason.REBALANCE, 60_000, f"{self._around.max_agents} agents are connected already")
         first: object = await asyncio.wait_for(context.read(), HELLO_TIMEOUT_S)
         if not isinstance(first, bytes):
+            self._around.on_lost()
             return None
         up = parse_up(first)
         if up.WhichOneof("message") != "hello":
@@ -387,13 +386,6 @@ class StreamGateway:
                 end_stream(work, agent_id, token, left, absence.absent_after_ms(work.now_ms))
 
         self._around.intake.execute(note)
-
-
-def _identity(context: grpc.aio.ServicerContext[bytes, bytes]) -> PeerIdentity:
-    chain = context.auth_context().get("x509_pem_cert")
-    if not chain:
-        raise Refused("no client certificate")
-    return uid_of(bytes(next(iter(chain))))
 
 
 def _note_failure(session: AgentSession, outcome: BaseException | None) -> None:
