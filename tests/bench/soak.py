@@ -148,8 +148,8 @@ def sample(collector: Collector, agent: Agent, begun_s: float) -> dict[str, floa
     for name, pid in (("collector", collector.pid), ("agent", agent.pid)):
         process = psutil.Process(pid)
         with process.oneshot():
-            # What it shares with other processes is counted nowhere: that changes with them.
-            noted[f"{name}_uss_kib"] = process.memory_full_info().uss / 1024
+            # What it has written itself. Pages of libraries are its own or shared, as other processes come and go.
+            noted[f"{name}_written_kib"] = sum(part.private_dirty for part in process.memory_maps()) / 1024
             noted[f"{name}_threads"] = process.num_threads()
             noted[f"{name}_descriptors"] = process.num_fds()
     database = collector.data / DATABASE_FILE
