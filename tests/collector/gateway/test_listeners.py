@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -14,6 +16,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from grpc._cython import cygrpc  # type: ignore[attr-defined]
 from machines import DAY_MS, channel, first_certificate, issue, key_pem
 
 from gengfu_collector.errors import UsageError
@@ -242,3 +245,18 @@ async def test_a_port_that_others_share_is_not_shared_with_us(listeners: Listene
                 enrolment_options(),
                 echo(),
             )
+
+
+async def test_grpc_tells_failures_once_and_calls_that_were_cut_early_not_at_all(
+    listeners: Listeners, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = logging.getLogger(cygrpc.__name__)
+    for error in (asyncio.CancelledError(), ValueError("broken")):
+        try:
+            raise error
+        except (asyncio.CancelledError, ValueError):
+            # As gRPC does it where a handler fails (_schedule_rpc_coro).
+            log.exception("Exception not handled")
+            cygrpc.traceback.print_exc()
+    assert [str(record.exc_info and record.exc_info[1]) for record in caplog.records] == ["broken"]
+    assert "Traceback" not in capsys.readouterr().err
