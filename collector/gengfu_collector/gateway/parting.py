@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 
 import grpc
+from sqlalchemy.exc import SQLAlchemyError
 
+from gengfu_collector.errors import CollectorError
 from gengfu_collector.gateway import messages
 from gengfu_collector.gateway.refusals import as_away
 from gengfu_collector.logs import sparing_logger
@@ -17,6 +19,14 @@ LEAVE_S = 2.0
 GONE = (grpc.RpcError, grpc.aio.BaseError, asyncio.InvalidStateError, TimeoutError)
 
 _log = sparing_logger(__name__)
+
+
+def note_failure(uid: str, outcome: BaseException | None) -> None:
+    """The end of a stream that nobody meant is told; that the other end went away is none."""
+    if isinstance(outcome, CollectorError | SQLAlchemyError):
+        _log.warning("stream failed", agent=uid, reason=str(outcome))
+    elif isinstance(outcome, Exception) and not isinstance(outcome, GONE):
+        _log.exception("stream failed", outcome, agent=uid)
 
 
 async def turn_away(context: grpc.aio.ServicerContext[bytes, bytes], error: Exception) -> None:

@@ -206,8 +206,12 @@ class AgentSession:
 
     async def _write(self, write: Callable[[bytes], Awaitable[None]], message: bytes) -> None:
         """Raises TimeoutError when the other end takes nothing."""
-        async with asyncio.timeout(WRITE_TIMEOUT_S):
-            await write(message)
+        try:
+            async with asyncio.timeout(WRITE_TIMEOUT_S):
+                await write(message)
+        except TimeoutError:
+            self.end(DrainReason.REBALANCE, 1_000, "what is sent is not taken", "unread")
+            raise
 
     async def room(self) -> None:
         """Wait until this agent's reports in flight are few enough to read on."""

@@ -23,7 +23,7 @@ from gengfu_collector.gateway import messages
 from gengfu_collector.gateway.certificates import PeerIdentity, peer_identity
 from gengfu_collector.gateway.door import Door
 from gengfu_collector.gateway.messages import DrainReason
-from gengfu_collector.gateway.parting import GONE, LEAVE_S, turn_away
+from gengfu_collector.gateway.parting import LEAVE_S, note_failure, turn_away
 from gengfu_collector.gateway.refusals import (
     Away,
     after_loss_ms,
@@ -293,7 +293,10 @@ class StreamGateway:
             self._tell_cut(session)
             self._unregister(session)
             for outcome in await asyncio.gather(reader, writer, return_exceptions=True):
-                _note_failure(session, outcome)
+                note_failure(session.uid, outcome)
+        if writer.cancelled() or isinstance(writer.exception(), TimeoutError):
+            # gRPC still holds a message that nobody takes, and can send no status behind it.
+            raise asyncio.CancelledError
 
     def _tell_lost(self, session: AgentSession) -> None:
         if not session.ended.is_set() and not session.said_goodbye:
@@ -386,14 +389,6 @@ class StreamGateway:
                 end_stream(work, agent_id, token, left, absence.absent_after_ms(work.now_ms))
 
         self._around.intake.execute(note)
-
-
-def _note_failure(session: AgentSession, outcome: BaseException | None) -> None:
-    """The end of a stream that nobody meant is told; that the other end went away is none."""
-    if isinstance(outcome, CollectorError | SQLAlchemyError):
-        _log.warning("stream failed", agent=session.uid, reason=str(outcome))
-    elif isinstance(outcome, Exception) and not isinstance(outcome, GONE):
-        _log.exception("stream failed", outcome, agent=session.uid)
 
 
 async def _result(future: Future[T]) -> T:
