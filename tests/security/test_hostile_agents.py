@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import struct
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import grpc
@@ -406,19 +407,39 @@ async def test_large_messages_that_are_no_reports_are_not_even_read(collector: C
         assert weight.grown_mib < 60
 
 
-async def test_who_never_reads_holds_nothing_up(collector: Collector, card: Card) -> None:
-    """Windows of zero: the collector can send nothing at all, and gives the stream up."""
+@contextlib.contextmanager
+def deaf(collector: Collector, card: Card) -> Iterator[None]:
+    """A stream on which Hello and heartbeats are sent, with a window of zero: the collector can send nothing at all."""
+    nothing = struct.pack(">HI", rawh2.INITIAL_WINDOW_SIZE, 0)
     hello = stream_pb2.Up(hello=a_hello(instance=b"deaf")).SerializeToString()
     beats = stream_pb2.Up(heartbeat=stream_pb2.Heartbeat()).SerializeToString()
+    with rawh2.connection(collector, card, nothing) as to:
+        to.sendall(
+            rawh2.frame(rawh2.HEADERS, rawh2.END_HEADERS, 1, rawh2.CALL)
+            + rawh2.frame(rawh2.DATA, 0, 1, rawh2.message(hello))
+            + b"".join(rawh2.frame(rawh2.DATA, 0, 1, rawh2.message(beats)) for _ in range(90))
+        )
+        yield
+
+
+async def is_not_spoken_to(collector: Collector, card: Card) -> bool:
+    async with Intruder(collector, card) as one:
+        one.open()
+        await one.send(hello=a_hello())
+        if await one.read() is not None:
+            return False
+        assert await one.ending() == (
+            grpc.StatusCode.UNAVAILABLE,
+            "this agent took nothing that was sent: come back later",
+        )
+        return True
+
+
+async def test_who_never_reads_holds_nothing_up(collector: Collector, card: Card) -> None:
+    """The stream is given up, and the next ones are ended by a status, of which nothing stays behind."""
 
     def be_deaf() -> None:
-        nothing = struct.pack(">HI", rawh2.INITIAL_WINDOW_SIZE, 0)
-        with rawh2.connection(collector, card, nothing) as to:
-            to.sendall(
-                rawh2.frame(rawh2.HEADERS, rawh2.END_HEADERS, 1, rawh2.CALL)
-                + rawh2.frame(rawh2.DATA, 0, 1, rawh2.message(hello))
-                + b"".join(rawh2.frame(rawh2.DATA, 0, 1, rawh2.message(beats)) for _ in range(90))
-            )
+        with deaf(collector, card):
             until(lambda: collector.ask("status")["connected"] == 2, "it is let in")
             until(lambda: collector.ask("status")["connected"] == 1, "it is given up")
             # The collector ends its part while this end still takes nothing.
@@ -427,7 +448,19 @@ async def test_who_never_reads_holds_nothing_up(collector: Collector, card: Card
 
     async with beside_a_neighbour(collector) as (_, weight):
         await asyncio.to_thread(be_deaf)
+        assert await is_not_spoken_to(collector, card)
         assert weight.grown_mib < 60
+
+
+async def test_who_never_reads_why_it_is_turned_away_holds_nothing_up(collector: Collector, card: Card) -> None:
+    async with beside_a_neighbour(collector):
+        await asyncio.to_thread(collector.json, "agent", "block", card.uid)
+        with deaf(collector, card):
+            deadline_s = time.monotonic() + 30
+            while not await is_not_spoken_to(collector, card):
+                assert time.monotonic() < deadline_s
+        counted = await asyncio.to_thread(refusals, collector)
+        assert set(counted) == {"blocked", "limit"}
 
 
 async def test_requests_for_certificates_do_not_fill_the_store(collector: Collector, intruder: Intruder) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,12 +19,17 @@ HELLOS = Rate(per_s=0.2, burst=60)
 BYTES = Rate(per_s=32 * 1024, burst=512 * 1024 * 1024)
 """A full spool comes at once; what an agent could fill the collector's disk with comes slowly."""
 
+DEAF_FOR_S = 120.0
+"""Nothing is sent to an agent that took nothing lately: each message that it leaves lying is kept for it."""
+
 
 @dataclass(slots=True)
 class _Visitor:
     hellos: Bucket
     bytes_: Bucket
     greeting: int = 0
+    refused: int = 0
+    deaf_until_s: float = -math.inf
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -41,6 +47,8 @@ class Door:
         visitor = self._visitors.get(uid)
         if visitor is None:
             visitor = self._visitors[uid] = _Visitor(Bucket(HELLOS, now_s), Bucket(BYTES, now_s))
+        if now_s < visitor.deaf_until_s:
+            raise Overloaded("this agent took nothing that was sent: come back later")
         if visitor.greeting >= MAX_GREETINGS or not visitor.hellos.take(now_s):
             raise Overloaded("this agent opens streams faster than it may: come back later")
         visitor.greeting += 1
@@ -48,6 +56,21 @@ class Door:
             yield
         finally:
             visitor.greeting -= 1
+
+    @contextlib.contextmanager
+    def refuse(self, uid: str) -> Iterator[bool]:
+        """After `enter`, around telling why a stream is refused: whether it may be told in a message."""
+        visitor = self._visitors[uid]
+        may_tell = visitor.refused < MAX_GREETINGS and self._monotonic_s() >= visitor.deaf_until_s
+        visitor.refused += 1
+        try:
+            yield may_tell
+        finally:
+            visitor.refused -= 1
+
+    def note_deaf(self, uid: str) -> None:
+        """After `enter`: this agent does not take what is sent."""
+        self._visitors[uid].deaf_until_s = self._monotonic_s() + DEAF_FOR_S
 
     @contextlib.asynccontextmanager
     async def one_at_a_time(self, uid: str) -> AsyncIterator[None]:

@@ -29,18 +29,36 @@ def note_failure(uid: str, outcome: BaseException | None) -> None:
         _log.exception("stream failed", outcome, agent=uid)
 
 
-async def turn_away(context: grpc.aio.ServicerContext[bytes, bytes], error: Exception) -> None:
-    """Tell why, in a drain message where the other end can read one, and wait until it is gone."""
-    _log.warning("stream refused", reason=str(error) or "no Hello in time")
+class NobodyReads(asyncio.CancelledError):
+    """Ends a handler: gRPC holds a message that the other end does not take, and can send no status behind it.
+
+    It holds it for as long as that connection lasts.
+    """
+
+
+async def turn_away(context: grpc.aio.ServicerContext[bytes, bytes], error: Exception, *, may_tell: bool) -> None:
+    """Tell why, in a drain message where the other end can read one; then it should be left to go (`let_go`).
+
+    Without `may_tell`, in a status only, which no window of the other end holds up. Raises NobodyReads.
+    """
     away = as_away(error)
-    if away is not None:
-        with contextlib.suppress(*GONE):
-            await context.write(messages.drain(away.reason, away.retry_after_ms, str(away)))
-            await asyncio.wait_for(_until_left(context), LEAVE_S)
+    reason = str(away or error) or "no Hello in time"
+    _log.warning("stream refused", reason=reason)
+    if away is None:
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, reason)
+    if not may_tell:
+        await context.abort(grpc.StatusCode.UNAVAILABLE, reason)
+    try:
+        await asyncio.wait_for(context.write(messages.drain(away.reason, away.retry_after_ms, str(away))), LEAVE_S)
+    except TimeoutError:
+        raise NobodyReads from None
+    except GONE:
         return
-    await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error) or "no Hello in time")
 
 
-async def _until_left(context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
-    while isinstance(await context.read(), bytes):
-        pass
+async def let_go(context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
+    """Wait a little until the other end has left."""
+    with contextlib.suppress(*GONE):
+        async with asyncio.timeout(LEAVE_S):
+            while isinstance(await context.read(), bytes):
+                pass

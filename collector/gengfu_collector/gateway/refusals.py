@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from gengfu_collector.errors import Overloaded, Refused
 from gengfu_collector.gateway.messages import DrainReason
 from gengfu_collector.gateway.session import ProtocolError
@@ -10,6 +12,7 @@ from gengfu_proto.errors import MessageError
 QUARANTINE_RETRY_MS = 600_000
 BLOCKED_RETRY_MS = 60_000
 OVERLOADED_RETRY_MS = 30_000
+STORE_RETRY_MS = 10_000
 STOPPED_RETRY_MS = 2_000
 MAX_STOPPED_RETRY_MS = 30_000
 HANDSHAKE_PACE_MS = 7  # an agent: handshakes leave a collector time for everything else
@@ -21,6 +24,7 @@ _WORDS: dict[type[Exception], str] = {
     MessageError: "malformed",
     TimeoutError: "no_hello",
     Overloaded: "limit",
+    SQLAlchemyError: "store",
 }
 
 
@@ -65,6 +69,9 @@ def as_away(error: Exception) -> Away | None:
     """What an agent is told of this error in a drain message; None for one that cannot read such a message."""
     if isinstance(error, Overloaded):
         return Away(DrainReason.REBALANCE, OVERLOADED_RETRY_MS, str(error))
+    if isinstance(error, SQLAlchemyError):
+        # The writer has logged it.
+        return Away(DrainReason.REBALANCE, STORE_RETRY_MS, "the collector cannot use its store at present")
     return error if isinstance(error, Away) else None
 
 

@@ -10,8 +10,6 @@ import contextlib
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
-from typing import TypeVar
 
 import grpc
 from sqlalchemy import select
@@ -23,7 +21,7 @@ from gengfu_collector.gateway import messages
 from gengfu_collector.gateway.certificates import PeerIdentity, peer_identity
 from gengfu_collector.gateway.door import Door
 from gengfu_collector.gateway.messages import DrainReason
-from gengfu_collector.gateway.parting import LEAVE_S, note_failure, turn_away
+from gengfu_collector.gateway.parting import LEAVE_S, NobodyReads, let_go, note_failure, turn_away
 from gengfu_collector.gateway.refusals import (
     Away,
     after_loss_ms,
@@ -61,10 +59,8 @@ HELLO_TIMEOUT_S = 20.0
 COME_AGAIN_MS = 20_000
 MAKE_WAY_S = 2.0
 NEW_SESSION_MS = 100
-STORE_RETRY_MS = 10_000
 SETTLE_S = 2.0
 
-T = TypeVar("T")
 
 _log = logger(__name__)
 _refusals_log = sparing_logger(__name__)
@@ -125,7 +121,9 @@ class StreamGateway:
         if orders is session.orders:
             return False
         session.orders = orders
-        await _result(self._around.intake.execute(lambda work: set_rules(work, work.agent(agent_id), orders.rules)))
+        await asyncio.wrap_future(
+            self._around.intake.execute(lambda work: set_rules(work, work.agent(agent_id), orders.rules))
+        )
         if orders.plan_version == session.plan_version:
             return False
         self._send_plan(session, orders)
@@ -135,17 +133,25 @@ class StreamGateway:
         """Serve one stream."""
         try:
             identity = peer_identity(context.auth_context())
+        except CollectorError as error:
+            self._around.on_refused(word_for(error))
+            await turn_away(context, error, may_tell=False)
+            return
+        try:
+            await self._let_in(context, identity)
+        except NobodyReads:
+            self._door.note_deaf(identity.uid)
+            raise
+
+    async def _let_in(self, context: grpc.aio.ServicerContext[bytes, bytes], identity: PeerIdentity) -> None:
+        try:
             with self._door.enter(identity.uid):
                 session = await self._greet(context, identity)
-        except SQLAlchemyError:
-            # The writer has logged it.
-            away = Away(DrainReason.REBALANCE, STORE_RETRY_MS, "the collector cannot use its store at present")
-            self._around.on_refused("store")
-            await turn_away(context, away)
-            return
-        except (CollectorError, MessageError, ProtocolError, TimeoutError) as error:
+        except (CollectorError, MessageError, ProtocolError, SQLAlchemyError, TimeoutError) as error:
             self._around.on_refused(word_for(error))
-            await turn_away(context, error)
+            with self._door.refuse(identity.uid) as may_tell:
+                await turn_away(context, error, may_tell=may_tell)
+            await let_go(context)
             return
         except asyncio.CancelledError:
             self._around.on_lost()
@@ -189,7 +195,7 @@ class StreamGateway:
             return accept_hello(work, agent_id, hello, tokens[0], rules)
 
         try:
-            greeted = await _result(self._around.intake.execute(accept))
+            greeted = await asyncio.wrap_future(self._around.intake.execute(accept))
         except asyncio.CancelledError:
             # It is gone already, and the store is about to say that it is there.
             self._note_end(agent_id, tokens)
@@ -217,7 +223,7 @@ class StreamGateway:
             found = row.one_or_none()
             return (found.id, found.state) if found else None
 
-        found = await _result(self._around.intake.execute(look))
+        found = await asyncio.wrap_future(self._around.intake.execute(look))
         if found is None:
             raise unknown()
         agent_id, state = found
@@ -234,7 +240,7 @@ class StreamGateway:
         present = self.sessions.get(agent_id)
         if present is None or present.is_continued_by(hello):
             return
-        if await _result(self._around.intake.execute(lambda work: refuse_copy(work, agent_id, hello))):
+        if await asyncio.wrap_future(self._around.intake.execute(lambda work: refuse_copy(work, agent_id, hello))):
             raise quarantined(present.host)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(present.gone.wait(), MAKE_WAY_S)
@@ -244,7 +250,7 @@ class StreamGateway:
         if not present.has_outlived(hello):
             raise Away(DrainReason.REBALANCE, COME_AGAIN_MS, "an earlier stream of this agent is still open")
         copy, host = (hello.session, hello.machine_id), present.host
-        await _result(
+        await asyncio.wrap_future(
             self._around.intake.execute(lambda work: keep_out(work, work.agent(agent_id), copy, hello.hostname, host))
         )
         if copy == (present.token, present.machine_id):
@@ -295,8 +301,7 @@ class StreamGateway:
             for outcome in await asyncio.gather(reader, writer, return_exceptions=True):
                 note_failure(session.uid, outcome)
         if writer.cancelled() or isinstance(writer.exception(), TimeoutError):
-            # gRPC still holds a message that nobody takes, and can send no status behind it.
-            raise asyncio.CancelledError
+            raise NobodyReads
 
     def _tell_lost(self, session: AgentSession) -> None:
         if not session.ended.is_set() and not session.said_goodbye:
@@ -365,7 +370,7 @@ class StreamGateway:
             except CollectorError as error:
                 return error
 
-        answer = await _result(self._around.intake.execute(sign))
+        answer = await asyncio.wrap_future(self._around.intake.execute(sign))
         if isinstance(answer, CollectorError):
             raise ProtocolError(str(answer))
         session.send(messages.certificate(answer))
@@ -389,7 +394,3 @@ class StreamGateway:
                 end_stream(work, agent_id, token, left, absence.absent_after_ms(work.now_ms))
 
         self._around.intake.execute(note)
-
-
-async def _result(future: Future[T]) -> T:
-    return await asyncio.wrap_future(future)
